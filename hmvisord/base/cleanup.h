@@ -42,13 +42,13 @@
                 _v;              \
         })
 
-/* Defines a cleanup function for a pointer type: func() takes the pointer and must accept NULL. */
-#define DEFINE_CLEANUP(type, func)                                    \
-        static inline void _unused_ func##p(type *p) {                \
-                if (*p)                                               \
-                        func(*p);                                     \
-        }                                                             \
-        static inline void _unused_ func##p(type *p)
+/* Defines func##p() for _cleanup_(): calls func(*p) unless *p is NULL. */
+#define DEFINE_CLEANUP(type, func)                              \
+        static inline void _unused_ func##p(type *p) {          \
+                if (*p)                                         \
+                        func(*p);                               \
+        }                                                       \
+        struct func##_cleanup_defined
 
 typedef uint64_t usec_t;
 #define USEC_PER_SEC UINT64_C(1000000)

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What the core is told at each tick: plain values, gathered by the manager from libvirt, the extension, the
+ * guest agent and the host. The core keeps no pointer of them beyond core_step().
+ */
+#pragma once
+
+#include "base/cleanup.h"
+#include "core/policy.h"
+
+#define CELLS_MAX 8
+
+typedef enum Tier {
+        TIER_DRAM,
+        TIER_SLOW,
+        _TIER_MAX,
+} Tier;
+
+/* One virtual NUMA node of a domain. */
+typedef struct CellFacts {
+        uint32_t cell;        /* guest node id */
+        Tier tier;
+        uint64_t size_bytes;  /* boot memory plus what virtio-mem has plugged, as the host sees it */
+        uint64_t guest_free_bytes;    /* the guest's word, a hint only; UINT64_MAX when not known */
+} CellFacts;
+
+/* One run of guest frames that belongs to one cell, with its counters of the last epoch.
+ * Ordered by gfn, not overlapping. counters[i] counts the samples in which frame gfn + i was found written
+ * (0..255, saturating); NULL when this epoch has no sample. Owned by the caller. The memory may be shared with
+ * a hostile QEMU: the core reads each byte once. */
+typedef struct RangeFacts {
+        uint64_t gfn;
+        uint64_t n_pages;
+        uint32_t cell;
+        const uint8_t *counters;
+} RangeFacts;
+
+/* What became of an order, as the guest says it (bounded by the manager to the pages that were ordered). */
+typedef enum AckState {
+        ACK_RUNNING,  /* queued or running */
+        ACK_DONE,
+        ACK_FAILED,   /* refused, cancelled, expired, or the guest no longer knows it */
+} AckState;
+
+typedef enum SkipReason {
+        SKIP_FREE,
+        SKIP_ALREADY_THERE,
+        SKIP_UNMOVABLE,
+        SKIP_PINNED,
+        SKIP_NO_ROOM,
+        SKIP_NOT_RAM,
+        SKIP_OTHER,
+        _SKIP_MAX,
+} SkipReason;
+
+typedef struct AckFacts {
+        uint64_t order;
+        AckState state;
+        uint64_t promoted_pages;
+        uint64_t demoted_pages;
+        uint64_t skipped_pages[_SKIP_MAX];
+} AckFacts;
+
+typedef struct DomainFacts {
+        uint64_t domain;          /* the manager's key; unique, never reused, ascending within Inputs */
+        DomainPolicy policy;
+        bool agent_ready;         /* the guest can take orders now */
+        bool frozen;              /* migrating, paused, resetting: forget nothing, order nothing */
+        uint64_t ranges_generation;   /* changes when ranges changed: heat of frames that left is dropped */
+        CellFacts cells[CELLS_MAX];
+        size_t n_cells;
+        const RangeFacts *ranges;
+        size_t n_ranges;
+        uint32_t samples;         /* samples behind the counters of this epoch; 0: none */
+        const AckFacts *ack;      /* news of the order under way, or NULL */
+} DomainFacts;
+
+typedef struct Inputs {
+        HostPolicy policy;
+        const DomainFacts *domains;  /* ascending by domain; one that is missing is forgotten */
+        size_t n_domains;
+} Inputs;
