@@ -6,15 +6,10 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "base/tier.h"
 #include "core/policy.h"
 
 #define CELLS_MAX 8
-
-typedef enum Tier {
-        TIER_DRAM,
-        TIER_SLOW,
-        _TIER_MAX,
-} Tier;
 
 /* One virtual NUMA node of a domain. */
 typedef struct CellFacts {
