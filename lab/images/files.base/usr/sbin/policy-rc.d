@@ -1,0 +1,3 @@
+#!/bin/sh
+# Nothing is started inside the chroot that builds an image.
+exit 101

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Guests inside the lab host. The work is done by host/hmvlab-guest, which runs there; this file brings it
+# there, again after each change, and passes the arguments on.
+
+guest_tool=/usr/local/bin/hmvlab-guest
+
+guest_sync_tool() {
+        local key
+        key=$(key_of host)
+        [ "$(cat "$state_dir/tool.key" 2>/dev/null)" != "$key" ] || return 0
+        verb_push "$lab_dir/host/hmvlab-guest" "$guest_tool"
+        host_exec chmod 755 "$guest_tool"
+        echo "$key" >"$state_dir/tool.key"
+}
+
+verb_guest() {
+        host_need
+        case ${1:-} in
+        ''|-*) usage_error "guest takes a name, or one of: exec, push, wait, remove, console" ;;
+        esac
+        guest_sync_tool
+        case $1 in
+        exec|wait|remove|console) host_exec "$guest_tool" "$@" ;;
+        push)
+                [ $# -eq 4 ] || usage_error "guest push takes NAME, SRC and DST"
+                [ -f "$3" ] || die "guest push: '$3' is not a file"
+                host_exec "$guest_tool" push "$2" "$4" "$(stat -c %a "$3")" <"$3"
+                ;;
+        *) host_exec "$guest_tool" create "$@" ;;
+        esac
+}

@@ -1,0 +1,3 @@
+meter_arguments() { :; }
+meter_prepare() { :; }
+meter_build() { :; }
