@@ -15,7 +15,7 @@
 int size_parse(const char *text, uint64_t *ret_bytes);
 
 /* Writes bytes as the shortest exact or one-decimal form ("256 MiB", "1.5 GiB", "12 B"); returns buf. */
-#define SIZE_TEXT_MAX 32
+#define SIZE_TEXT_MAX 48
 char *size_format(char buf[static SIZE_TEXT_MAX], uint64_t bytes);
 
 /* Parses "250ms", "10s", "2min", "1h" and a bare number of seconds. Returns 0, -EINVAL or -ERANGE. */

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The libvirt adapter against libvirt's own test driver: connection, list, events, calls, their errors and
+ * bounds, and who may be taken for a guest's process. No QEMU: that is tested in the lab.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+#include <libvirt/libvirt.h>
+
+#include "base/xmlns.h"
+#include "io/virt.h"
+
+typedef struct Fixture {
+        sd_event *loop;
+        Virt *virt;
+        unsigned n[VIRT_JOB_ENDED + 1];
+        VirtEvent last[VIRT_JOB_ENDED + 1];
+        char uuid[37];
+        unsigned n_results;
+        Outcome outcome;
+        char *text;
+} Fixture;
+
+static void on_event(Virt *v, const VirtEvent *e, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n[e->type]++;
+        f->last[e->type] = *e;
+        if (e->type == VIRT_DOMAIN && streq(e->name, "test"))
+                memcpy(f->uuid, e->uuid, sizeof(f->uuid));
+}
+
+static void on_result(Virt *v, const VirtResult *r, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_results++;
+        f->outcome = r->outcome;
+        free(f->text);
+        f->text = r->text ? strdup(r->text) : NULL;
+}
+
+static void run_until(Fixture *f, const unsigned *counter, unsigned wanted) {
+        for (unsigned i = 0; i < 100 && *counter < wanted; i++)
+                assert_true(sd_event_run(f->loop, 100 * USEC_PER_MSEC) >= 0);
+        assert_true(*counter >= wanted);
+}
+
+static void setup_uri(Fixture *f, const char *uri) {
+        *f = (Fixture){};
+        assert_int_equal(sd_event_new(&f->loop), 0);
+        assert_int_equal(virt_new(f->loop, uri, on_event, f, &f->virt), 0);
+}
+
+static void teardown(Fixture *f) {
+        virt_free(f->virt);
+        sd_event_unref(f->loop);
+        free(f->text);
+}
+
+static void test_connects_and_lists(void **state) {
+        Fixture f;
+
+        setup_uri(&f, "test:///default");
+        assert_int_equal(f.n[VIRT_CONNECTED], 0);   /* never from virt_new() itself */
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        assert_int_equal(f.n[VIRT_CONNECTED], 1);
+        assert_int_equal(f.n[VIRT_DOMAIN], 1);
+        assert_string_equal(f.last[VIRT_DOMAIN].name, "test");
+        assert_int_equal(f.last[VIRT_DOMAIN].state, VIRT_STATE_RUNNING);
+        assert_int_equal(f.last[VIRT_DOMAIN].id, 1);
+        assert_true(f.last[VIRT_DOMAIN].persistent);
+        assert_true(virt_is_connected(f.virt));
+        teardown(&f);
+}
+
+static void test_lifecycle(void **state) {
+        virConnectPtr conn;
+        virDomainPtr domain;
+        Fixture f;
+
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        conn = virConnectOpen("test:///default");
+        assert_non_null(conn);
+        domain = virDomainLookupByName(conn, "test");
+        assert_non_null(domain);
+
+        assert_int_equal(virDomainSuspend(domain), 0);
+        run_until(&f, &f.n[VIRT_DOMAIN], 2);
+        assert_int_equal(f.last[VIRT_DOMAIN].state, VIRT_STATE_PAUSED);
+        assert_string_equal(f.last[VIRT_DOMAIN].detail, "paused");
+        assert_int_equal(virDomainDestroy(domain), 0);
+        run_until(&f, &f.n[VIRT_DOMAIN], 3);
+        assert_int_equal(f.last[VIRT_DOMAIN].state, VIRT_STATE_OFF);
+        assert_int_equal(f.last[VIRT_DOMAIN].id, -1);
+        assert_string_equal(f.last[VIRT_DOMAIN].detail, "destroyed");
+        assert_int_equal(virDomainUndefine(domain), 0);
+        run_until(&f, &f.n[VIRT_UNDEFINED], 1);
+        assert_string_equal(f.last[VIRT_UNDEFINED].uuid, f.uuid);
+
+        virDomainFree(domain);
+        virConnectClose(conn);
+        teardown(&f);
+}
+
+static void test_calls(void **state) {
+        static const char policy[] = "<domain managed='yes'/>";
+        _cleanup_free_ char *xml = NULL;
+        Fixture f;
+
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+
+        assert_int_equal(virt_get_xml(f.virt, f.uuid, true, on_result, &f), 0);
+        run_until(&f, &f.n_results, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        assert_non_null(strstr(f.text, "<name>test</name>"));
+        xml = strdup(f.text);
+
+        assert_int_equal(virt_define_xml(f.virt, f.uuid, xml, on_result, &f), 0);
+        run_until(&f, &f.n_results, 2);
+        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        assert_null(f.text);
+
+        assert_int_equal(virt_get_metadata(f.virt, f.uuid, true, on_result, &f), 0);
+        run_until(&f, &f.n_results, 3);
+        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        assert_string_equal(f.text, "");
+
+        assert_int_equal(virt_set_metadata(f.virt, f.uuid, policy, true, true, on_result, &f), 0);
+        run_until(&f, &f.n_results, 4);
+        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        run_until(&f, &f.n[VIRT_METADATA_CHANGED], 1);
+        assert_string_equal(f.last[VIRT_METADATA_CHANGED].uuid, f.uuid);
+        assert_int_equal(virt_get_metadata(f.virt, f.uuid, false, on_result, &f), 0);
+        run_until(&f, &f.n_results, 5);
+        assert_non_null(strstr(f.text, "managed"));
+
+        assert_int_equal(virt_set_metadata(f.virt, f.uuid, NULL, true, true, on_result, &f), 0);
+        assert_int_equal(virt_get_metadata(f.virt, f.uuid, false, on_result, &f), 0);
+        run_until(&f, &f.n_results, 7);
+        assert_string_equal(f.text, "");
+        teardown(&f);
+}
+
+static void test_errors(void **state) {
+        Fixture f;
+
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+
+        assert_int_equal(virt_qmp(f.virt, f.uuid, "{\"execute\":\"query-status\"}", -1, on_result, &f), 0);
+        run_until(&f, &f.n_results, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
+        assert_null(f.text);
+        assert_int_equal(virt_agent(f.virt, f.uuid, "{\"execute\":\"guest-ping\"}", 1, on_result, &f), 0);
+        run_until(&f, &f.n_results, 2);
+        assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
+        assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f), 0);
+        run_until(&f, &f.n_results, 3);
+        assert_int_equal(f.outcome.code, OUTCOME_NO_DOMAIN);
+        assert_non_null(strstr(f.outcome.text, "virsh list --all"));
+        assert_int_equal(virt_define_xml(f.virt, f.uuid, "<domain", on_result, &f), 0);
+        run_until(&f, &f.n_results, 4);
+        assert_int_not_equal(f.outcome.code, OUTCOME_OK);
+        assert_int_equal(virt_update_device(f.virt, f.uuid, "<memory/>", true, false, on_result, &f), 0);
+        run_until(&f, &f.n_results, 5);
+        assert_int_not_equal(f.outcome.code, OUTCOME_OK);
+        teardown(&f);
+}
+
+/* More than a domain's share is refused at once; what was taken is answered, each once. */
+static void test_bounds(void **state) {
+        unsigned taken = 0, refused = 0;
+        Fixture f;
+
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        for (unsigned i = 0; i < 5000 && refused == 0; i++) {
+                int r = virt_get_xml(f.virt, f.uuid, false, on_result, &f);
+
+                assert_true(r == 0 || r == -EBUSY);
+                taken += r == 0;
+                refused += r == -EBUSY;
+        }
+        run_until(&f, &f.n_results, taken);
+        assert_int_equal(sd_event_run(f.loop, 100 * USEC_PER_MSEC) >= 0, true);
+        assert_int_equal(f.n_results, taken);
+        teardown(&f);
+}
+
+static void test_free_answers_everything(void **state) {
+        unsigned taken = 0;
+        Fixture f;
+
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        for (unsigned i = 0; i < 16; i++)
+                taken += virt_get_xml(f.virt, f.uuid, false, on_result, &f) == 0;
+        virt_free(f.virt);
+        f.virt = NULL;
+        assert_int_equal(f.n_results, taken);
+        teardown(&f);
+}
+
+static void test_no_libvirt(void **state) {
+        Fixture f;
+
+        setup_uri(&f, "qemu+unix:///system?socket=/nonexistent/hmvisor");
+        run_until(&f, &f.n[VIRT_DISCONNECTED], 1);
+        assert_true(*f.last[VIRT_DISCONNECTED].detail);
+        assert_false(virt_is_connected(f.virt));
+        assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f), 0);
+        assert_int_equal(f.n_results, 0);
+        run_until(&f, &f.n_results, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_NO_LIBVIRT);
+        assert_int_equal(f.n[VIRT_DISCONNECTED], 1);   /* told once, not at each attempt */
+        teardown(&f);
+}
+
+static void test_process_is_guest(void **state) {
+        static const char cgroup[] = "0::/machine.slice/machine-qemu\\x2d1\\x2dvm1.scope/libvirt/emulator\n";
+        static const char mine[] = "0::/user.slice/user-1000.slice/session-2.scope\n";
+        static const char vm1[] = "/usr/bin/qemu-system-x86_64\0-name\0guest=vm1,debug-threads=on\0-S";
+        static const char comma[] = "qemu\0-name\0guest=a,,b,debug-threads=on";
+        static const char fake[] = "qemu\0-append\0guest=vm1";
+
+        assert_true(virt_process_is_guest(vm1, sizeof(vm1), cgroup, "vm1"));
+        assert_false(virt_process_is_guest(vm1, sizeof(vm1), cgroup, "vm"));
+        assert_false(virt_process_is_guest(vm1, sizeof(vm1), cgroup, "vm11"));
+        assert_false(virt_process_is_guest(vm1, sizeof(vm1), mine, "vm1"));
+        assert_true(virt_process_is_guest(comma, sizeof(comma), cgroup, "a,b"));
+        assert_false(virt_process_is_guest(comma, sizeof(comma), cgroup, "a"));
+        assert_false(virt_process_is_guest(fake, sizeof(fake), cgroup, "vm1"));
+        assert_int_equal(virt_domain_pid(NULL, "../../etc/passwd"), -EINVAL);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_connects_and_lists), cmocka_unit_test(test_calls),
+                cmocka_unit_test(test_errors),             cmocka_unit_test(test_bounds),
+                cmocka_unit_test(test_free_answers_everything), cmocka_unit_test(test_no_libvirt),
+                cmocka_unit_test(test_process_is_guest),   cmocka_unit_test(test_lifecycle),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
