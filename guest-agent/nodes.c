@@ -1,0 +1,274 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The guest's NUMA nodes: see nodes.h. Owns no state.
+ */
+#include "nodes.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+
+#include "sysfile.h"
+
+#define ZONEINFO_MAX (1024 * 1024)
+#define PAGE_SHIFT 12
+
+typedef struct Zone {
+        int node;
+        uint64_t start, spanned, managed;
+        uint64_t free, high, protection;
+} Zone;
+
+/* /proc/zoneinfo as an array. The caller frees it. */
+static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
+        _cleanup_free_ char *text = malloc(ZONEINFO_MAX);
+        _cleanup_free_ Zone *zones = NULL;
+        size_t n = 0;
+        char *save = NULL;
+        ssize_t r;
+
+        if (!text)
+                return -ENOMEM;
+        r = sysfile_read(root, text, ZONEINFO_MAX, "proc/zoneinfo");
+        if (r < 0)
+                return (int) r;
+        for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+                uint64_t v;
+                int node;
+
+                if (sscanf(line, "Node %d, zone", &node) == 1) {
+                        Zone *more = realloc(zones, (n + 1) * sizeof(Zone));
+
+                        if (!more)
+                                return -ENOMEM;
+                        zones = more;
+                        zones[n++] = (Zone) { .node = node };
+                        continue;
+                }
+                if (n == 0)
+                        continue;
+                if (sscanf(line, " pages free %" SCNu64, &v) == 1)
+                        zones[n - 1].free = v;
+                else if (sscanf(line, " high %" SCNu64, &v) == 1 && zones[n - 1].high == 0)
+                        zones[n - 1].high = v; /* the first one: each CPU's list has a "high:" of its own */
+                else if (sscanf(line, " spanned %" SCNu64, &v) == 1)
+                        zones[n - 1].spanned = v;
+                else if (sscanf(line, " managed %" SCNu64, &v) == 1)
+                        zones[n - 1].managed = v;
+                else if (sscanf(line, " start_pfn: %" SCNu64, &v) == 1)
+                        zones[n - 1].start = v;
+                else if (strstr(line, "protection:")) {
+                        const char *last = strrchr(line, ',');
+
+                        if (last)
+                                zones[n - 1].protection = strtoull(last + 1, NULL, 10);
+                }
+        }
+        *ret_zones = TAKE_PTR(zones);
+        *ret_n = n;
+        return 0;
+}
+
+int node_room_read(int root, int node, int64_t *ret_pages) {
+        _cleanup_free_ Zone *zones = NULL;
+        int64_t room = 0, lack = INT64_MIN;
+        size_t n;
+        int r;
+
+        r = zones_read(root, &zones, &n);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n; i++) {
+                int64_t extra = (int64_t) zones[i].free - (int64_t) (zones[i].high + zones[i].protection);
+
+                if (zones[i].node != node || zones[i].managed == 0)
+                        continue;
+                if (extra > 0)
+                        room += extra;
+                lack = MAX(lack, extra);
+        }
+        if (lack == INT64_MIN)
+                return -ENXIO;
+        *ret_pages = room > 0 ? room : lack;
+        return 0;
+}
+
+static int span_compare(const void *a, const void *b) {
+        const NodeSpan *x = a, *y = b;
+
+        if (x->start != y->start)
+                return x->start < y->start ? -1 : 1;
+        return x->node < y->node ? -1 : x->node > y->node;
+}
+
+static int span_add(NodeMap *map, size_t *allocated, NodeSpan span) {
+        if (map->n_spans == *allocated) {
+                size_t want = *allocated ? *allocated * 2 : 64;
+                NodeSpan *more = realloc(map->spans, want * sizeof(NodeSpan));
+
+                if (!more)
+                        return -ENOMEM;
+                map->spans = more;
+                *allocated = want;
+        }
+        map->spans[map->n_spans++] = span;
+        return 0;
+}
+
+/* The blocks of one node. */
+static int node_blocks_read(int root, int node, uint64_t block_pages, NodeMap *map, size_t *allocated) {
+        int fd = sysfile_open(root, O_RDONLY | O_DIRECTORY, "sys/devices/system/node/node%d", node);
+        struct dirent *entry;
+        int r = 0;
+        DIR *dir;
+
+        if (fd < 0)
+                return fd;
+        dir = fdopendir(fd);
+        if (!dir) {
+                r = -errno;
+                close(fd);
+                return r;
+        }
+        while (r >= 0 && (entry = readdir(dir))) {
+                uint64_t block;
+                int used = 0;
+
+                if (sscanf(entry->d_name, "memory%" SCNu64 "%n", &block, &used) != 1 || entry->d_name[used] != '\0')
+                        continue;
+                r = span_add(map, allocated, (NodeSpan) { block * block_pages, (block + 1) * block_pages, node });
+        }
+        closedir(dir);
+        return r;
+}
+
+/* Cuts the frames of a block that several nodes share along their zones. */
+static int block_divide(NodeMap *map, size_t *allocated, uint64_t start, uint64_t end, const Zone *zones, size_t n) {
+        uint64_t at = start;
+
+        while (at < end) {
+                uint64_t next = end;
+                int node = -ENOENT, r;
+
+                for (size_t i = 0; i < n; i++) {
+                        uint64_t zs = zones[i].start, ze = zs + zones[i].spanned;
+
+                        if (zones[i].managed == 0)
+                                continue;
+                        if (zs <= at && at < ze) {
+                                node = node == -ENOENT || node == zones[i].node ? zones[i].node : -ENOTUNIQ;
+                                next = MIN(next, ze);
+                        } else if (zs > at)
+                                next = MIN(next, zs);
+                }
+                if (node != -ENOENT) {
+                        r = span_add(map, allocated, (NodeSpan) { at, next, node });
+                        if (r < 0)
+                                return r;
+                }
+                at = next;
+        }
+        return 0;
+}
+
+int node_map_read(int root, NodeMap *ret) {
+        _cleanup_(node_map_done) NodeMap raw = { 0 }, map = { 0 };
+        size_t raw_allocated = 0, allocated = 0, n_zones = 0;
+        _cleanup_free_ Zone *zones = NULL;
+        int nodes[NODES_MAX], n_nodes, r;
+        uint64_t block_bytes;
+        char buf[64];
+        ssize_t len;
+
+        len = sysfile_read(root, buf, sizeof(buf), "sys/devices/system/memory/block_size_bytes");
+        if (len < 0)
+                return (int) len;
+        block_bytes = strtoull(buf, NULL, 16);
+        if (block_bytes < (UINT64_C(1) << 20))
+                return -EINVAL;
+        n_nodes = node_list_read(root, nodes, NODES_MAX);
+        if (n_nodes < 0)
+                return n_nodes;
+        for (int i = 0; i < n_nodes; i++) {
+                r = node_blocks_read(root, nodes[i], block_bytes >> PAGE_SHIFT, &raw, &raw_allocated);
+                if (r < 0)
+                        return r;
+        }
+        if (raw.n_spans > 1)
+                qsort(raw.spans, raw.n_spans, sizeof(NodeSpan), span_compare);
+        for (size_t i = 0; i < raw.n_spans;) {
+                size_t same = i + 1;
+
+                while (same < raw.n_spans && raw.spans[same].start == raw.spans[i].start)
+                        same++;
+                if (same == i + 1) {
+                        NodeSpan *last = map.n_spans ? &map.spans[map.n_spans - 1] : NULL;
+
+                        if (last && last->node == raw.spans[i].node && last->end == raw.spans[i].start) {
+                                last->end = raw.spans[i].end;
+                                r = 0;
+                        } else
+                                r = span_add(&map, &allocated, raw.spans[i]);
+                } else {
+                        r = zones ? 0 : zones_read(root, &zones, &n_zones);
+                        if (r >= 0)
+                                r = block_divide(&map, &allocated, raw.spans[i].start, raw.spans[i].end, zones, n_zones);
+                }
+                if (r < 0)
+                        return r;
+                i = same;
+        }
+        *ret = map;
+        map = (NodeMap) { 0 };
+        return 0;
+}
+
+void node_map_done(NodeMap *map) {
+        free(map->spans);
+        *map = (NodeMap) { 0 };
+}
+
+int node_map_find(const NodeMap *map, uint64_t pfn) {
+        size_t low = 0, high = map->n_spans;
+
+        while (low < high) {
+                size_t mid = (low + high) / 2;
+
+                if (pfn < map->spans[mid].start)
+                        high = mid;
+                else if (pfn >= map->spans[mid].end)
+                        low = mid + 1;
+                else
+                        return map->spans[mid].node;
+        }
+        return -ENOENT;
+}
+
+bool node_map_has(const NodeMap *map, int node) {
+        for (size_t i = 0; i < map->n_spans; i++)
+                if (map->spans[i].node == node)
+                        return true;
+        return false;
+}
+
+int node_list_read(int root, int nodes[], size_t max) {
+        char buf[1024], *p = buf;
+        size_t n = 0;
+        ssize_t len;
+
+        len = sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/has_memory");
+        if (len < 0)
+                return (int) len;
+        while (isdigit((unsigned char) *p)) { /* "0-1,4" */
+                unsigned long first = strtoul(p, &p, 10), last = first;
+
+                if (*p == '-')
+                        last = strtoul(p + 1, &p, 10);
+                for (; first <= last && first < NODES_MAX && n < max; first++)
+                        nodes[n++] = (int) first;
+                if (*p == ',')
+                        p++;
+        }
+        return (int) n;
+}

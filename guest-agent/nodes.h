@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The guest's own NUMA nodes: which node a page frame belongs to, and how many pages a node can still take.
+ * Read anew for each order, as memory comes and goes while the guest runs. Never moves anything.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+
+#define NODES_MAX 1024
+
+typedef struct NodeSpan {
+        uint64_t start, end; /* page frames, end exclusive */
+        int node;            /* or -ENOTUNIQ where two nodes share the frames and nothing tells them apart */
+} NodeSpan;
+
+typedef struct NodeMap {
+        NodeSpan *spans; /* ascending, not overlapping */
+        size_t n_spans;
+} NodeMap;
+
+/* From the memory blocks that sysfs lists under each node; a block that two nodes share is divided by the zones
+ * of /proc/zoneinfo. Returns 0 or -errno. */
+int node_map_read(int root, NodeMap *ret);
+void node_map_done(NodeMap *map);
+
+/* The node of a page frame, -ENOENT where there is no memory, or -ENOTUNIQ. */
+int node_map_find(const NodeMap *map, uint64_t pfn);
+
+/* Whether any memory of the map is on this node. */
+bool node_map_has(const NodeMap *map, int node);
+
+/* Pages that the node's zones can give before one falls under its high watermark (and the reserve that it
+ * keeps from movable allocations). Asking for more makes DAMON copy pages inside their own node and call it
+ * success. Negative: so many pages have to be freed first. Returns 0, -ENXIO (the node has no memory) or -errno. */
+int node_room_read(int root, int node, int64_t *ret_pages);
+
+/* The nodes that have memory, ascending, at most max of them. Returns their number or -errno. */
+int node_list_read(int root, int nodes[], size_t max);

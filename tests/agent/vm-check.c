@@ -1,0 +1,416 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Runs as root inside a VM with two memory nodes (0 small, 1 larger) and moves real pages by the agent's own
+ * executor, with each mover: prints "ok NAME" or "not ok NAME: why" for each check. "vm-check hold NODE PAGES"
+ * instead keeps memory on a node, prints its frames, and says once a second how much of it is on node 0.
+ */
+#include <fcntl.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+
+#include "execute.h"
+#include "nodes.h"
+#include "testmem.h"
+
+static int root;
+static Executor *executor;
+static const char *mover;
+static bool failed;
+
+static void verdict(bool ok, const char *name, const char *format, ...) _printf_(3, 4);
+static void verdict(bool ok, const char *name, const char *format, ...) {
+        va_list ap;
+
+        printf("%s %s (%s): ", ok ? "ok" : "not ok", name, mover ? mover : "auto");
+        va_start(ap, format);
+        vprintf(format, ap);
+        va_end(ap);
+        printf("\n");
+        fflush(stdout);
+        failed = failed || !ok;
+}
+
+static void progress_ignore(void *userdata, const OrderResult *so_far) {
+}
+
+static OrderList list_of(int node, const uint64_t pfns[], size_t n) {
+        OrderList list = { node, calloc(n + 1, sizeof(PageRange)), n };
+
+        for (size_t i = 0; i < n; i++)
+                list.ranges[i] = (PageRange) { pfns[i], 1 };
+        return list;
+}
+
+static int order(OrderList promote, OrderList demote, usec_t deadline, OrderResult *ret) {
+        OrderRequest request = { .id = 1, .promote = promote, .demote = demote, .deadline = deadline };
+        Stop stop = { now_usec() + deadline, NULL };
+        int r = executor_run(executor, &request, &stop, progress_ignore, NULL, ret);
+
+        order_request_done(&request);
+        return r;
+}
+
+static const OrderList none = { .node = -1 };
+
+static bool contents_ok(const char *memory, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (memory[i * TESTMEM_PAGE] != (char) (i % 251 + 1) ||
+                    memory[i * TESTMEM_PAGE + 4095] != (char) (i % 251 + 1))
+                        return false;
+        return true;
+}
+
+/* Named scattered pages move, and only those. */
+static void check_scattered(int from, int to) {
+        enum { TOTAL = 8192, NAMED = TOTAL / 8 };
+        _cleanup_free_ uint64_t *pfns = calloc(TOTAL, sizeof(uint64_t)), *named = calloc(NAMED, sizeof(uint64_t));
+        char *memory = testmem_map(TOTAL, from, false);
+        OrderResult result;
+        size_t wrong = 0, there;
+        int r;
+
+        testmem_pfns(memory, TOTAL, pfns);
+        for (size_t i = 0; i < NAMED; i++)
+                named[i] = pfns[i * 8 + 3];
+        r = order(list_of(to, named, NAMED), none, USEC_PER_SEC * 60, &result);
+        there = testmem_count(memory, TOTAL, to);
+        for (size_t i = 0; i < TOTAL; i++)
+                wrong += testmem_count(memory + i * TESTMEM_PAGE, 1, to) != (i % 8 == 3);
+        verdict(r == 0 && result.promoted == NAMED && there == NAMED && wrong == 0 && contents_ok(memory, TOTAL),
+                from < to ? "scattered to the slow node" : "scattered to the fast node",
+                "result %d, promoted %" PRIu64 " of %d, there %zu, wrong %zu, pinned %" PRIu64 " other %" PRIu64
+                " no-room %" PRIu64, r, result.promoted, NAMED, there, wrong, result.skipped[PAGE_PINNED],
+                result.skipped[PAGE_OTHER], result.skipped[PAGE_NO_ROOM]);
+        testmem_unmap(memory, TOTAL);
+}
+
+static void check_demote_all(void) {
+        enum { N = 6000 };
+        _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t));
+        char *memory = testmem_map(N, 0, false);
+        OrderResult result;
+        int r;
+
+        testmem_pfns(memory, N, pfns);
+        r = order(none, list_of(1, pfns, N), USEC_PER_SEC * 60, &result);
+        verdict(r == 0 && result.demoted == N && testmem_count(memory, N, 1) == N && contents_ok(memory, N), "demote alone",
+                "demoted %" PRIu64 " of %d", result.demoted, N);
+        testmem_unmap(memory, N);
+}
+
+static void check_huge(void) {
+        enum { HUGE = 12, N = HUGE * 512 };
+        _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t));
+        char *memory = testmem_map(N, 1, true);
+        uint64_t named[HUGE + 1];
+        OrderResult result;
+        int r;
+
+        testmem_pfns(memory, N, pfns);
+        for (size_t i = 0; i < HUGE; i++)
+                named[i] = pfns[i * 512 + 100 + i];
+        named[HUGE] = pfns[7]; /* the first once more, by another of its pages */
+        r = order(list_of(0, named, HUGE + 1), none, USEC_PER_SEC * 60, &result);
+        verdict(r == 0 && result.promoted == N && testmem_count(memory, N, 0) == N && contents_ok(memory, N), "huge pages",
+                "promoted %" PRIu64 " of %d by naming %d", result.promoted, N, HUGE + 1);
+        testmem_unmap(memory, N);
+}
+
+static void check_unmapped_cache(void) {
+        enum { N = 512 };
+        uint64_t pfns[N];
+        unsigned long mask = 1UL << 1;
+        OrderResult result;
+        char page[TESTMEM_PAGE], *memory;
+        bool reachable = !mover || streq(mover, "damon");
+        size_t there;
+        int fd, r;
+
+        fd = open("/tmp/cache", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+        (void) syscall(SYS_set_mempolicy, 2, &mask, 1024UL);
+        for (size_t i = 0; i < N; i++) {
+                memset(page, (int) (i % 251 + 1), sizeof(page));
+                if (write(fd, page, sizeof(page)) != sizeof(page))
+                        testmem_die("/tmp/cache: %m");
+        }
+        (void) syscall(SYS_set_mempolicy, 0, NULL, 0UL);
+        memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        testmem_pfns(memory, N, pfns);
+        munmap(memory, N * TESTMEM_PAGE);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        there = testmem_count(memory, N, 0);
+        verdict(r == 0 && result.promoted == (reachable ? N : 0) && there == result.promoted &&
+                        result.skipped[PAGE_OTHER] == (reachable ? 0 : N) && contents_ok(memory, N),
+                "unmapped page cache", "promoted %" PRIu64 " of %d, there %zu, other %" PRIu64, result.promoted, N, there,
+                result.skipped[PAGE_OTHER]);
+        munmap(memory, N * TESTMEM_PAGE);
+        close(fd);
+        unlink("/tmp/cache");
+}
+
+static void check_pinned(void) {
+        enum { N = 64, PINNED = 8 };
+        char *memory = testmem_map(N, 1, false);
+        struct iovec iov = { memory + 16 * TESTMEM_PAGE, PINNED * TESTMEM_PAGE };
+        uint64_t pfns[N];
+        OrderResult result;
+        size_t there;
+        int fds[2], r;
+
+        if (pipe(fds) < 0 || vmsplice(fds[1], &iov, 1, 0) != PINNED * TESTMEM_PAGE)
+                testmem_die("vmsplice: %m");
+        testmem_pfns(memory, N, pfns);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        there = testmem_count(memory, N, 0);
+        verdict(r == 0 && result.promoted == N - PINNED && there == N - PINNED && result.skipped[PAGE_PINNED] == PINNED,
+                "pinned pages", "promoted %" PRIu64 ", there %zu, pinned %" PRIu64, result.promoted, there,
+                result.skipped[PAGE_PINNED]);
+        close(fds[0]);
+        close(fds[1]);
+        testmem_unmap(memory, N);
+}
+
+static void check_shared(void) {
+        enum { N = 256 };
+        char *memory = testmem_map(N, 1, false);
+        uint64_t pfns[N];
+        OrderResult result;
+        int fds[2], r;
+        pid_t pid;
+
+        if (pipe(fds) < 0)
+                testmem_die("pipe: %m");
+        pid = fork();
+        if (pid == 0) {
+                char c;
+
+                close(fds[1]);
+                _exit(read(fds[0], &c, 1) < 0);
+        }
+        testmem_pfns(memory, N, pfns);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        verdict(r == 0 && result.promoted == N && testmem_count(memory, N, 0) == N, "shared with a child",
+                "promoted %" PRIu64 " of %d", result.promoted, N);
+        close(fds[0]);
+        close(fds[1]);
+        waitpid(pid, NULL, 0);
+        testmem_unmap(memory, N);
+}
+
+static void check_skips(void) {
+        char *memory = testmem_map(4, 0, false);
+        uint64_t pfns[4], named[4];
+        OrderResult result;
+        int r;
+
+        testmem_pfns(memory, 4, pfns);
+        named[0] = pfns[0];              /* there already */
+        named[1] = UINT64_C(1) << 40;    /* no memory */
+        named[2] = 0;                    /* reserved */
+        named[3] = pfns[0];              /* twice: counts once */
+        r = order(list_of(0, named, 4), none, USEC_PER_SEC * 60, &result);
+        verdict(r == 0 && result.promoted == 0 && result.skipped[PAGE_ALREADY_THERE] == 1 &&
+                        result.skipped[PAGE_NOT_RAM] == 1 && result.skipped[PAGE_UNMOVABLE] == 1,
+                "what cannot be moved", "already-there %" PRIu64 ", not-ram %" PRIu64 ", unmovable %" PRIu64,
+                result.skipped[PAGE_ALREADY_THERE], result.skipped[PAGE_NOT_RAM], result.skipped[PAGE_UNMOVABLE]);
+        testmem_unmap(memory, 4);
+}
+
+static void check_free(void) {
+        enum { N = 1024 };
+        char *memory = testmem_map(N, 1, false);
+        uint64_t pfns[N];
+        OrderResult result;
+        int r;
+
+        testmem_pfns(memory, N, pfns);
+        testmem_unmap(memory, N);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        verdict(r == 0 && result.promoted < N / 50 && result.skipped[PAGE_FREE] > N / 2, "freed pages",
+                "promoted %" PRIu64 ", free %" PRIu64 ", unmovable %" PRIu64, result.promoted, result.skipped[PAGE_FREE],
+                result.skipped[PAGE_UNMOVABLE]);
+}
+
+static void check_hugetlb(void) {
+        enum { HUGE = 4, N = HUGE * 512 };
+        bool reachable = !mover || streq(mover, "pagemap");
+        unsigned long mask = 1UL << 1;
+        _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t));
+        OrderResult result;
+        char *memory;
+        size_t there;
+        int r;
+
+        for (int node = 0; node < 2; node++)
+                if (sysfile_write(root, "8", "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
+                                  node) < 0)
+                        testmem_die("nr_hugepages of node %d: %m", node);
+        memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+        if (memory == MAP_FAILED)
+                testmem_die("hugetlb: %m");
+        (void) syscall(SYS_mbind, memory, N * TESTMEM_PAGE, 2, &mask, 1024UL, 0);
+        for (size_t i = 0; i < N; i++)
+                memset(memory + i * TESTMEM_PAGE, (int) (i % 251 + 1), TESTMEM_PAGE);
+        testmem_pfns(memory, N, pfns);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        there = testmem_count(memory, N, 0);
+        verdict(r == 0 && result.promoted == (reachable ? N : 0) && there == result.promoted && contents_ok(memory, N),
+                "hugetlb", "promoted %" PRIu64 " of %d, there %zu, other %" PRIu64 " pinned %" PRIu64, result.promoted, N,
+                there, result.skipped[PAGE_OTHER], result.skipped[PAGE_PINNED]);
+        munmap(memory, N * TESTMEM_PAGE);
+        for (int node = 0; node < 2; node++)
+                (void) sysfile_write(root, "0", "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
+                                     node);
+}
+
+/* Fills node 0 up to so many pages above its high watermark. */
+static char *fill(int64_t leave, size_t *ret_n) {
+        int64_t room;
+
+        if (node_room_read(root, 0, &room) < 0 || room < leave)
+                testmem_die("node 0 has only %" PRId64 " pages of room", room);
+        *ret_n = (size_t) (room - leave);
+        return testmem_map(*ret_n, 0, false);
+}
+
+static void check_full(void) {
+        enum { N = 12288 };
+        _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t));
+        size_t n_filler, there;
+        char *filler = fill(2000, &n_filler), *memory = testmem_map(N, 1, false);
+        OrderResult result;
+        int64_t room;
+        int r;
+
+        testmem_pfns(memory, N, pfns);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        there = testmem_count(memory, N, 0);
+        (void) node_room_read(root, 0, &room);
+        verdict(r == 0 && there == result.promoted && there >= 1000 && there <= 4500 &&
+                        result.promoted + result.skipped[PAGE_NO_ROOM] == N && room > -300 && contents_ok(memory, N),
+                "full target", "promoted %" PRIu64 ", there %zu, no-room %" PRIu64 ", room left %" PRId64, result.promoted,
+                there, result.skipped[PAGE_NO_ROOM], room);
+        testmem_unmap(memory, N);
+        testmem_unmap(filler, n_filler);
+}
+
+static atomic_bool watch_stop;
+static int64_t watch_least;
+
+static void *watch(void *userdata) {
+        int64_t room;
+
+        while (!atomic_load(&watch_stop)) {
+                if (node_room_read(root, 0, &room) >= 0)
+                        watch_least = MIN(watch_least, room);
+                usleep(1000);
+        }
+        return NULL;
+}
+
+/* A full node 0: room is made by demoting, no more than needed, and the node never runs dry. */
+static void check_exchange(void) {
+        enum { N = 12288 };
+        _cleanup_free_ uint64_t *hot = calloc(N, sizeof(uint64_t)), *cold = NULL;
+        size_t n_filler, hot_there, cold_gone;
+        char *filler = fill(1500, &n_filler), *memory = testmem_map(N, 1, false);
+        size_t n_cold = MIN(n_filler, (size_t) 30000);
+        OrderResult result;
+        pthread_t thread;
+        int r;
+
+        cold = calloc(n_cold, sizeof(uint64_t));
+        testmem_pfns(memory, N, hot);
+        testmem_pfns(filler, n_cold, cold);
+        watch_least = INT64_MAX;
+        atomic_store(&watch_stop, false);
+        pthread_create(&thread, NULL, watch, NULL);
+        r = order(list_of(0, hot, N), list_of(1, cold, n_cold), USEC_PER_SEC * 60, &result);
+        atomic_store(&watch_stop, true);
+        pthread_join(thread, NULL);
+        hot_there = testmem_count(memory, N, 0);
+        cold_gone = testmem_count(filler, n_cold, 1);
+        verdict(r == 0 && result.promoted == hot_there && hot_there >= N * 98 / 100 && result.demoted == cold_gone &&
+                        result.demoted <= N && watch_least > -600 && contents_ok(memory, N) && contents_ok(filler, n_filler),
+                "exchange", "promoted %" PRIu64 " of %d, there %zu, demoted %" PRIu64 ", gone %zu, no-room %" PRIu64
+                ", least room %" PRId64, result.promoted, N, hot_there, result.demoted, cold_gone,
+                result.skipped[PAGE_NO_ROOM], watch_least);
+        testmem_unmap(memory, N);
+        testmem_unmap(filler, n_filler);
+}
+
+static void check_deadline(void) {
+        enum { N = 4096 };
+        char *memory = testmem_map(N, 1, false);
+        _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t));
+        OrderResult result;
+        size_t there;
+        int r;
+
+        testmem_pfns(memory, N, pfns);
+        r = order(list_of(0, pfns, N), none, 1, &result);
+        there = testmem_count(memory, N, 0);
+        verdict(r == -ETIME && result.promoted == there && there < N, "deadline", "result %d, there %zu", r, there);
+        testmem_unmap(memory, N);
+}
+
+static void hold(int node, size_t n) {
+        uint64_t *pfns = calloc(n, sizeof(uint64_t));
+        char *memory = testmem_map(n, node, false);
+
+        testmem_pfns(memory, n, pfns);
+        printf("HOLD [");
+        for (size_t i = 0; i < n; i++)
+                printf("%s%" PRIu64 ",1", i ? "," : "", pfns[i]);
+        printf("]\n");
+        for (;;) {
+                printf("HELD %zu\n", testmem_count(memory, n, 0));
+                fflush(stdout);
+                sleep(1);
+        }
+}
+
+int main(int argc, char *argv[]) {
+        static const char *const movers[] = { "damon", "pagemap", NULL };
+        uint64_t kdamonds = 0;
+
+        if (argc == 4 && streq(argv[1], "hold"))
+                hold(atoi(argv[2]), (size_t) atol(argv[3]));
+        root = open("/", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
+        if (executor_new(root, &executor) < 0)
+                testmem_die("cannot set up the movers");
+        for (size_t i = 0; i < ELEMENTSOF(movers); i++) {
+                mover = movers[i];
+                if (streq_ptr(mover, "damon") && !mover_damon_available(root))
+                        continue;
+                executor_force(executor, mover);
+                check_scattered(1, 0);
+                check_scattered(0, 1);
+                check_demote_all();
+                check_huge();
+                check_unmapped_cache();
+                check_pinned();
+                check_shared();
+                check_skips();
+                check_free();
+                check_full();
+                check_exchange();
+                check_deadline();
+                check_hugetlb();
+        }
+        executor = executor_free(executor);
+        mover = NULL;
+        if (mover_damon_available(root))
+                verdict(sysfile_read_u64(root, &kdamonds, "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds") == 0 &&
+                                kdamonds == 0, "no kdamond left", "nr_kdamonds %" PRIu64, kdamonds);
+        printf("vm-check: %s\n", failed ? "FAILED" : "PASSED");
+        return failed;
+}
