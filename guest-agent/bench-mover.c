@@ -7,6 +7,9 @@
 #include <getopt.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 #include "execute.h"
 #include "testmem.h"
@@ -18,15 +21,15 @@ typedef struct Scenario {
         size_t stride;            /* one of so many pages is named */
 } Scenario;
 
-static usec_t raw_run(char *memory, const size_t pages[], int node) {
+static usec_t raw_run(pid_t owner, char *memory, const size_t pages[], int node) {
         usec_t start = now_usec();
 
-        if (testmem_move(memory, pages, PAGES, node) < 0)
+        if (testmem_move(owner, memory, pages, PAGES, node) < 0)
                 testmem_die("move_pages: %m");
         return now_usec() - start;
 }
 
-static usec_t agent_run_order(OrderQueue *q, uint64_t id, char *memory, const size_t pages[], size_t n, int node,
+static usec_t agent_run_order(OrderQueue *q, uint64_t id, pid_t owner, char *memory, const size_t pages[], size_t n, int node,
                               const char **ret_mover, uint64_t *ret_moved) {
         _cleanup_free_ uint64_t *pfns = malloc(n * sizeof(uint64_t));
         OrderRequest request = { .id = id, .promote = { node, calloc(PAGES, sizeof(PageRange)), PAGES },
@@ -36,13 +39,13 @@ static usec_t agent_run_order(OrderQueue *q, uint64_t id, char *memory, const si
 
         if (!pfns || !request.promote.ranges)
                 testmem_die("out of memory");
-        testmem_pfns(memory, n, pfns);
+        testmem_pfns(owner, memory, n, pfns);
         for (size_t i = 0; i < PAGES; i++)
                 request.promote.ranges[i] = (PageRange) { pfns[pages[i]], 1 };
         start = now_usec();
         order_queue_submit(q, &request, &status);
         while (status.state == ORDER_QUEUED || status.state == ORDER_RUNNING) {
-                usleep(200);
+                usleep(1000);
                 order_queue_status(q, id, &status);
         }
         usec = now_usec() - start;
@@ -66,7 +69,18 @@ static void scenario_run(OrderQueue *q, const Scenario *s, int fast, int slow, u
         uint64_t moved = 0;
         static uint64_t id;
         double ratio;
+        pid_t owner;
 
+        /* The memory is another process's, as in real life: moving one's own pages is cheaper. */
+        owner = fork();
+        if (owner < 0)
+                testmem_die("fork: %m");
+        if (owner == 0) {
+                prctl(PR_SET_PDEATHSIG, SIGKILL);
+                for (;;)
+                        pause();
+        }
+        testmem_unmap(memory, n);
         if (!pages || !raw || !agent)
                 testmem_die("out of memory");
         for (size_t i = 0; i < PAGES; i++)
@@ -74,9 +88,9 @@ static void scenario_run(OrderQueue *q, const Scenario *s, int fast, int slow, u
         for (unsigned i = 0; i < rounds; i++) { /* each way once there and back, by turns */
                 int to = i % 2 ? slow : fast, back = i % 2 ? fast : slow;
 
-                raw[i] = raw_run(memory, pages, to);
-                (void) raw_run(memory, pages, back);
-                agent[i] = agent_run_order(q, ++id, memory, pages, n, to, &mover, &moved);
+                raw[i] = raw_run(owner, memory, pages, to);
+                (void) raw_run(owner, memory, pages, back);
+                agent[i] = agent_run_order(q, ++id, owner, memory, pages, n, to, &mover, &moved);
         }
         qsort(raw, rounds, sizeof(usec_t), usec_compare);
         qsort(agent, rounds, sizeof(usec_t), usec_compare);
@@ -89,7 +103,8 @@ static void scenario_run(OrderQueue *q, const Scenario *s, int fast, int slow, u
                 printf("%-28s %-8s %5" PRIu64 " of %d pages moved  raw %7" PRIu64 " us  agent %7" PRIu64
                        " us  %3.0f%% of raw speed\n",
                        s->name, mover, moved / rounds, PAGES, raw[rounds / 2], agent[rounds / 2], ratio * 100);
-        testmem_unmap(memory, n);
+        kill(owner, SIGKILL);
+        waitpid(owner, NULL, 0);
 }
 
 int main(int argc, char *argv[]) {

@@ -12,13 +12,17 @@
 
 #define CHUNK_PAGES 4096 /* 16 MiB between two looks at the target's free memory; move_pages wants >= 1024 */
 
-/* What moving costs here, in microseconds: measured priors, then a moving average of what was seen. With the
- * priors DAMON wins below about 2,000 pages for each GiB that the guest has mapped. */
+#define SCAN_MEASURE_GIB 0.25 /* less says more of fixed costs than of the scan */
+
+/* What moving costs here, in microseconds: measured priors, then a moving average of what was seen, at most four
+ * times off. With the priors DAMON wins below about 2,000 pages for each GiB that the guest has mapped. */
 typedef struct Costs {
         double damon_page;
         double pagemap_page;
         double scan_gib;
 } Costs;
+
+static const Costs costs_prior = { .damon_page = 50, .pagemap_page = 20, .scan_gib = 62500 };
 
 struct Executor {
         int root;
@@ -63,7 +67,7 @@ int executor_new(int root, Executor **ret) {
         if (!e)
                 return -ENOMEM;
         e->root = root;
-        e->costs = (Costs) { .damon_page = 50, .pagemap_page = 20, .scan_gib = 62500 };
+        e->costs = costs_prior;
         if (mover_damon_available(root)) {
                 r = mover_damon_new(root, &e->damon);
                 if (r < 0)
@@ -102,8 +106,13 @@ static double gib_mapped_read(int root) {
         return (double) (anon + mapped) / (1024 * 1024);
 }
 
-static void average_update(double *average, double seen) {
-        *average += (seen - *average) / 4;
+static void average_update(double *average, double prior, double seen) {
+        *average += (MAX(MIN(seen, prior * 4), prior / 4) - *average) / 4;
+}
+
+/* These end the order; anything else only a mover. */
+static bool stopped(int r) {
+        return r == -ECANCELED || r == -ETIME || r == -ENOMEM;
 }
 
 static int damon_ensure(Run *run) {
@@ -130,11 +139,14 @@ static int pagemap_ensure(Run *run) {
         r = run->e->pagemap->begin(run->e->pagemap, run->scope, run->n_scope, run->stop);
         if (r < 0) {
                 run->pagemap = false;
+                if (!stopped(r))
+                        log_debug("The mappers of this order's pages cannot be found: %s.", strerror(-r));
                 return r;
         }
         run->pagemap_begun = true;
-        if (run->gib_mapped > 0.01)
-                average_update(&run->e->costs.scan_gib, (double) (now_usec() - start) / run->gib_mapped);
+        if (run->gib_mapped >= SCAN_MEASURE_GIB)
+                average_update(&run->e->costs.scan_gib, costs_prior.scan_gib,
+                               (double) (now_usec() - start) / run->gib_mapped);
         return 0;
 }
 
@@ -171,7 +183,7 @@ static int units_move_by(Run *run, Mover *mover, Unit *const units[], size_t n, 
         *(damon ? &run->moved_by_damon : &run->moved_by_pagemap) += moved;
         if (r >= 0 && pending >= 256)
                 average_update(damon ? &run->e->costs.damon_page : &run->e->costs.pagemap_page,
-                               (double) (now_usec() - start) / (double) pending);
+                               damon ? costs_prior.damon_page : costs_prior.pagemap_page, (double) (now_usec() - start) / (double) pending);
         return r;
 }
 
@@ -200,7 +212,7 @@ static int units_move(Run *run, Unit *units[], size_t n, int node) {
         picked = units_pick(run, units, n, true, list);
         if (picked > 0 && damon_ensure(run) >= 0) {
                 r = units_move_by(run, run->e->damon, list, picked, node);
-                if (r == -ECANCELED || r == -ETIME || r == -ENOMEM)
+                if (stopped(r))
                         return r;
                 if (r < 0) {
                         log_debug("DAMON gave up on this order (%s), using move_pages.", strerror(-r));
@@ -210,9 +222,12 @@ static int units_move(Run *run, Unit *units[], size_t n, int node) {
         if (!run->damon)
                 run->prefer_damon = false;
         picked = units_pick(run, units, n, false, list);
-        if (picked > 0 && pagemap_ensure(run) >= 0) {
+        r = picked > 0 ? pagemap_ensure(run) : -ENOENT;
+        if (stopped(r))
+                return r;
+        if (r >= 0) {
                 r = units_move_by(run, run->e->pagemap, list, picked, node);
-                if (r == -ECANCELED || r == -ETIME || r == -ENOMEM)
+                if (stopped(r))
                         return r;
         }
         /* Nobody maps it (any more)? It may be page cache by now. */
@@ -224,7 +239,7 @@ static int units_move(Run *run, Unit *units[], size_t n, int node) {
                 }
         if (picked > 0 && damon_ensure(run) >= 0) {
                 r = units_move_by(run, run->e->damon, list, picked, node);
-                if (r == -ECANCELED || r == -ETIME || r == -ENOMEM)
+                if (stopped(r))
                         return r;
         }
         for (size_t i = 0; i < n; i++)

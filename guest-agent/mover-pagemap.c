@@ -18,7 +18,7 @@
 typedef struct MoverPagemap {
         Mover base;
         int root;
-        RmapHint hint;
+        RmapScratch scratch;
         Rmap map;
 } MoverPagemap;
 
@@ -28,11 +28,9 @@ static long pages_call(pid_t pid, size_t n, void **addresses, const int *nodes, 
 
 static int pagemap_begin(Mover *m, Unit *const units[], size_t n, const Stop *stop) {
         MoverPagemap *p = (MoverPagemap *) m;
-        int r;
 
         rmap_done(&p->map);
-        r = rmap_build(p->root, units, n, &p->hint, stop, &p->map);
-        return r == -ECANCELED || r == -ETIME ? 0 : r; /* move() sees the same reason to stop */
+        return rmap_build(p->root, units, n, &p->scratch, stop, &p->map);
 }
 
 /* What the kernel said of a page that is not on the target node. */
@@ -117,11 +115,12 @@ static void pagemap_end(Mover *m) {
 }
 
 static void pagemap_release(Mover *m) {
-        pagemap_end(m);
+        rmap_scratch_free(&((MoverPagemap *) m)->scratch);
 }
 
 static void pagemap_free(Mover *m) {
         pagemap_end(m);
+        pagemap_release(m);
         free(m);
 }
 

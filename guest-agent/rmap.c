@@ -29,7 +29,7 @@ static int process_compare(const void *a, const void *b) {
 }
 
 /* All processes that have memory: hinted ones first, then the largest. */
-static int processes_list(int root, const RmapHint *hint, Process **ret, size_t *ret_n) {
+static int processes_list(int root, const RmapScratch *scratch, Process **ret, size_t *ret_n) {
         _cleanup_free_ Process *list = NULL;
         size_t n = 0, allocated = 0;
         struct dirent *entry;
@@ -55,8 +55,8 @@ static int processes_list(int root, const RmapHint *hint, Process **ret, size_t 
                 if (sysfile_read(root, buf, sizeof(buf), "proc/%d/statm", (int) p.pid) < 0 ||
                     sscanf(buf, "%*u %" SCNu64, &p.resident) != 1 || p.resident == 0)
                         continue;
-                for (size_t i = 0; i < ELEMENTSOF(hint->pids); i++)
-                        if (hint->pids[i] == p.pid)
+                for (size_t i = 0; i < ELEMENTSOF(scratch->pids); i++)
+                        if (scratch->pids[i] == p.pid)
                                 p.resident += UINT64_C(1) << (62 - i);
                 if (n == allocated) {
                         Process *more = realloc(list, (allocated * 2 + 64) * sizeof(Process));
@@ -159,14 +159,14 @@ static int process_scan(int root, Rmap *map, pid_t pid, uint64_t *buf, const Sto
         return r;
 }
 
-static void hint_add(RmapHint *hint, pid_t pid) {
-        size_t at = ELEMENTSOF(hint->pids) - 1;
+static void hint_add(RmapScratch *scratch, pid_t pid) {
+        size_t at = ELEMENTSOF(scratch->pids) - 1;
 
-        for (size_t i = 0; i < ELEMENTSOF(hint->pids); i++)
-                if (hint->pids[i] == pid)
+        for (size_t i = 0; i < ELEMENTSOF(scratch->pids); i++)
+                if (scratch->pids[i] == pid)
                         at = i;
-        memmove(&hint->pids[1], &hint->pids[0], at * sizeof(pid_t));
-        hint->pids[0] = pid;
+        memmove(&scratch->pids[1], &scratch->pids[0], at * sizeof(pid_t));
+        scratch->pids[0] = pid;
 }
 
 static int entry_compare_pfn(const void *a, const void *b) {
@@ -175,10 +175,9 @@ static int entry_compare_pfn(const void *a, const void *b) {
         return x->unit->pfn < y->unit->pfn ? -1 : x->unit->pfn > y->unit->pfn;
 }
 
-int rmap_build(int root, Unit *const units[], size_t n, RmapHint *hint, const Stop *stop, Rmap *ret) {
+int rmap_build(int root, Unit *const units[], size_t n, RmapScratch *scratch, const Stop *stop, Rmap *ret) {
         _cleanup_(rmap_done) Rmap map = { .n_entries = n };
         _cleanup_free_ Process *processes = NULL;
-        _cleanup_free_ uint64_t *buf = NULL;
         size_t n_processes = 0;
         uint64_t end = 0;
         int r = 0;
@@ -188,8 +187,9 @@ int rmap_build(int root, Unit *const units[], size_t n, RmapHint *hint, const St
                 return 0;
         }
         map.entries = calloc(n, sizeof(RmapEntry));
-        buf = malloc(SCAN_ENTRIES * sizeof(uint64_t));
-        if (!map.entries || !buf)
+        if (!scratch->buf)
+                scratch->buf = malloc(SCAN_ENTRIES * sizeof(uint64_t));
+        if (!map.entries || !scratch->buf)
                 return -ENOMEM;
         map.base = UINT64_MAX;
         for (size_t i = 0; i < n; i++) {
@@ -205,19 +205,26 @@ int rmap_build(int root, Unit *const units[], size_t n, RmapHint *hint, const St
         for (size_t i = 0; i < n; i++)
                 for (uint64_t bit = units[i]->pfn - map.base, k = 0; k < units[i]->pages; k++, bit++)
                         map.bitmap[bit / 64] |= UINT64_C(1) << (bit % 64);
-        r = processes_list(root, hint, &processes, &n_processes);
+        r = processes_list(root, scratch, &processes, &n_processes);
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n_processes && r >= 0 && map.n_found < n; i++) {
                 size_t before = map.n_found;
 
-                r = process_scan(root, &map, processes[i].pid, buf, stop);
+                r = process_scan(root, &map, processes[i].pid, scratch->buf, stop);
                 if (map.n_found > before)
-                        hint_add(hint, processes[i].pid);
+                        hint_add(scratch, processes[i].pid);
         }
+        if (r < 0)
+                return r;
         *ret = map;
         map = (Rmap) { 0 };
-        return r;
+        return 0;
+}
+
+void rmap_scratch_free(RmapScratch *scratch) {
+        free(scratch->buf);
+        *scratch = (RmapScratch) { 0 };
 }
 
 void rmap_done(Rmap *map) {

@@ -24,13 +24,17 @@ typedef struct Rmap {
         uint64_t scanned; /* page table entries read */
 } Rmap;
 
-/* Which processes to read first: those that owned pages of earlier orders. Kept between orders. */
-typedef struct RmapHint {
+/* Kept between orders: which processes to read first, as they owned pages of earlier orders, and a buffer that
+ * would cost milliseconds of page faults each time. */
+typedef struct RmapScratch {
         pid_t pids[16];
-} RmapHint;
+        uint64_t *buf;
+} RmapScratch;
 
-/* Returns 0, -ECANCELED or -ETIME (stopped early: what was found until then is there), or -errno. */
-int rmap_build(int root, Unit *const units[], size_t n, RmapHint *hint, const Stop *stop, Rmap *ret);
+void rmap_scratch_free(RmapScratch *scratch);
+
+/* Returns 0, -ECANCELED or -ETIME (stopped early), or another -errno. */
+int rmap_build(int root, Unit *const units[], size_t n, RmapScratch *scratch, const Stop *stop, Rmap *ret);
 void rmap_done(Rmap *map);
 
 /* The entry of a unit, or NULL where nobody was found to map it. */

@@ -51,13 +51,16 @@ void testmem_unmap(char *memory, size_t n) {
         munmap(memory, n * TESTMEM_PAGE);
 }
 
-void testmem_pfns(const char *memory, size_t n, uint64_t ret_pfns[]) {
-        _cleanup_close_ int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+void testmem_pfns(pid_t pid, const char *memory, size_t n, uint64_t ret_pfns[]) {
+        _cleanup_close_ int fd = -EBADF;
+        char path[64];
 
+        snprintf(path, sizeof(path), "/proc/%d/pagemap", pid ? (int) pid : (int) getpid());
+        fd = open(path, O_RDONLY | O_CLOEXEC);
         if (fd < 0 || pread(fd, ret_pfns, n * sizeof(uint64_t),
                             (off_t) ((uintptr_t) memory / TESTMEM_PAGE * sizeof(uint64_t))) !=
                               (ssize_t) (n * sizeof(uint64_t)))
-                testmem_die("/proc/self/pagemap: %m");
+                testmem_die("%s: %m", path);
         for (size_t i = 0; i < n; i++)
                 ret_pfns[i] = ret_pfns[i] >> 63 ? ret_pfns[i] & ((UINT64_C(1) << 55) - 1) : 0;
 }
@@ -78,7 +81,7 @@ size_t testmem_count(const char *memory, size_t n, int node) {
         return count;
 }
 
-long testmem_move(char *memory, const size_t pages[], size_t n, int node) {
+long testmem_move(pid_t pid, char *memory, const size_t pages[], size_t n, int node) {
         _cleanup_free_ void **addresses = malloc(n * sizeof(void *));
         _cleanup_free_ int *nodes = malloc(n * sizeof(int)), *status = malloc(n * sizeof(int));
 
@@ -88,5 +91,5 @@ long testmem_move(char *memory, const size_t pages[], size_t n, int node) {
                 addresses[i] = memory + pages[i] * TESTMEM_PAGE;
                 nodes[i] = node;
         }
-        return syscall(SYS_move_pages, 0, (unsigned long) n, addresses, nodes, status, MPOL_MF_MOVE);
+        return syscall(SYS_move_pages, pid, (unsigned long) n, addresses, nodes, status, MPOL_MF_MOVE);
 }

@@ -13,13 +13,13 @@
 char *testmem_map(size_t n, int node, bool huge);
 void testmem_unmap(char *memory, size_t n);
 
-/* The frames behind n pages; 0 for one that is not there. */
-void testmem_pfns(const char *memory, size_t n, uint64_t ret_pfns[]);
+/* The frames behind n pages of a process (0: this one); 0 for a page that is not there. */
+void testmem_pfns(pid_t pid, const char *memory, size_t n, uint64_t ret_pfns[]);
 
 /* How many of these pages the kernel says are on this node. */
 size_t testmem_count(const char *memory, size_t n, int node);
 
-/* move_pages(2) on own pages, all in one call; pages[] are indexes. Returns the call's result. */
-long testmem_move(char *memory, const size_t pages[], size_t n, int node);
+/* move_pages(2) on pages of a process, all in one call; pages[] are indexes. Returns the call's result. */
+long testmem_move(pid_t pid, char *memory, const size_t pages[], size_t n, int node);
 
 void testmem_die(const char *format, ...) _printf_(1, 2) __attribute__((noreturn));

@@ -76,7 +76,7 @@ static void check_scattered(int from, int to) {
         size_t wrong = 0, there;
         int r;
 
-        testmem_pfns(memory, TOTAL, pfns);
+        testmem_pfns(0, memory, TOTAL, pfns);
         for (size_t i = 0; i < NAMED; i++)
                 named[i] = pfns[i * 8 + 3];
         r = order(list_of(to, named, NAMED), none, USEC_PER_SEC * 60, &result);
@@ -98,7 +98,7 @@ static void check_demote_all(void) {
         OrderResult result;
         int r;
 
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         r = order(none, list_of(1, pfns, N), USEC_PER_SEC * 60, &result);
         verdict(r == 0 && result.demoted == N && testmem_count(memory, N, 1) == N && contents_ok(memory, N), "demote alone",
                 "demoted %" PRIu64 " of %d", result.demoted, N);
@@ -113,7 +113,7 @@ static void check_huge(void) {
         OrderResult result;
         int r;
 
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         for (size_t i = 0; i < HUGE; i++)
                 named[i] = pfns[i * 512 + 100 + i];
         named[HUGE] = pfns[7]; /* the first once more, by another of its pages */
@@ -142,7 +142,7 @@ static void check_unmapped_cache(void) {
         }
         (void) syscall(SYS_set_mempolicy, 0, NULL, 0UL);
         memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         munmap(memory, N * TESTMEM_PAGE);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
@@ -167,7 +167,7 @@ static void check_pinned(void) {
 
         if (pipe(fds) < 0 || vmsplice(fds[1], &iov, 1, 0) != PINNED * TESTMEM_PAGE)
                 testmem_die("vmsplice: %m");
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         there = testmem_count(memory, N, 0);
         verdict(r == 0 && result.promoted == N - PINNED && there == N - PINNED && result.skipped[PAGE_PINNED] == PINNED,
@@ -195,7 +195,7 @@ static void check_shared(void) {
                 close(fds[1]);
                 _exit(read(fds[0], &c, 1) < 0);
         }
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         verdict(r == 0 && result.promoted == N && testmem_count(memory, N, 0) == N, "shared with a child",
                 "promoted %" PRIu64 " of %d", result.promoted, N);
@@ -211,7 +211,7 @@ static void check_skips(void) {
         OrderResult result;
         int r;
 
-        testmem_pfns(memory, 4, pfns);
+        testmem_pfns(0, memory, 4, pfns);
         named[0] = pfns[0];              /* there already */
         named[1] = UINT64_C(1) << 40;    /* no memory */
         named[2] = 0;                    /* reserved */
@@ -231,10 +231,11 @@ static void check_free(void) {
         OrderResult result;
         int r;
 
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         testmem_unmap(memory, N);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
-        verdict(r == 0 && result.promoted < N / 50 && result.skipped[PAGE_FREE] > N / 2, "freed pages",
+        verdict(r == 0 && result.promoted == 0 &&
+                        result.skipped[PAGE_FREE] + result.skipped[PAGE_UNMOVABLE] > N * 9 / 10, "freed pages",
                 "promoted %" PRIu64 ", free %" PRIu64 ", unmovable %" PRIu64, result.promoted, result.skipped[PAGE_FREE],
                 result.skipped[PAGE_UNMOVABLE]);
 }
@@ -259,7 +260,7 @@ static void check_hugetlb(void) {
         (void) syscall(SYS_mbind, memory, N * TESTMEM_PAGE, 2, &mask, 1024UL, 0);
         for (size_t i = 0; i < N; i++)
                 memset(memory + i * TESTMEM_PAGE, (int) (i % 251 + 1), TESTMEM_PAGE);
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         there = testmem_count(memory, N, 0);
         verdict(r == 0 && result.promoted == (reachable ? N : 0) && there == result.promoted && contents_ok(memory, N),
@@ -290,12 +291,12 @@ static void check_full(void) {
         int64_t room;
         int r;
 
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         there = testmem_count(memory, N, 0);
         (void) node_room_read(root, 0, &room);
-        verdict(r == 0 && there == result.promoted && there >= 1000 && there <= 4500 &&
-                        result.promoted + result.skipped[PAGE_NO_ROOM] == N && room > -300 && contents_ok(memory, N),
+        verdict(r == 0 && there >= result.promoted && there - result.promoted <= 16 && there >= 1000 && there <= 9000 &&
+                        result.promoted + result.skipped[PAGE_NO_ROOM] + result.skipped[PAGE_PINNED] == N && room > -300 && contents_ok(memory, N),
                 "full target", "promoted %" PRIu64 ", there %zu, no-room %" PRIu64 ", room left %" PRId64, result.promoted,
                 there, result.skipped[PAGE_NO_ROOM], room);
         testmem_unmap(memory, N);
@@ -328,8 +329,8 @@ static void check_exchange(void) {
         int r;
 
         cold = calloc(n_cold, sizeof(uint64_t));
-        testmem_pfns(memory, N, hot);
-        testmem_pfns(filler, n_cold, cold);
+        testmem_pfns(0, memory, N, hot);
+        testmem_pfns(0, filler, n_cold, cold);
         watch_least = INT64_MAX;
         atomic_store(&watch_stop, false);
         pthread_create(&thread, NULL, watch, NULL);
@@ -355,7 +356,7 @@ static void check_deadline(void) {
         size_t there;
         int r;
 
-        testmem_pfns(memory, N, pfns);
+        testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, 1, &result);
         there = testmem_count(memory, N, 0);
         verdict(r == -ETIME && result.promoted == there && there < N, "deadline", "result %d, there %zu", r, there);
@@ -366,7 +367,7 @@ static void hold(int node, size_t n) {
         uint64_t *pfns = calloc(n, sizeof(uint64_t));
         char *memory = testmem_map(n, node, false);
 
-        testmem_pfns(memory, n, pfns);
+        testmem_pfns(0, memory, n, pfns);
         printf("HOLD [");
         for (size_t i = 0; i < n; i++)
                 printf("%s%" PRIu64 ",1", i ? "," : "", pfns[i]);
