@@ -7,9 +7,8 @@
 
 #include "base/outcome.h"
 #include "base/tier.h"
+#include "base/xmlns.h"
 
-#define DOMAIN_XML_NS "https://hmvisor.org/xmlns/domain/1"
-#define DOMAIN_XML_PREFIX "hmvisor"
 #define DOMAIN_CELLS_MAX 8
 
 typedef struct BindTier {
@@ -34,7 +33,8 @@ typedef struct BindOptions {
  * caller's. Errors: ALREADY_BOUND, BAD_ARGUMENT, NO_ROOM, UNSUPPORTED (what in the XML excludes it, and the remedy). */
 int domain_xml_bind(const char *xml, const BindOptions *options, char **ret_xml, Outcome *o);
 
-/* Restores what bind replaced; edits made since to other parts stay. Errors: NOT_BOUND. */
+/* Restores what bind replaced; edits made since to other parts stay. Errors: NOT_BOUND, UNSUPPORTED (written by a
+ * later version, or damaged). */
 int domain_xml_unbind(const char *xml, char **ret_xml, Outcome *o);
 
 typedef struct DomainCell {
@@ -45,7 +45,7 @@ typedef struct DomainCell {
         uint64_t boot_bytes;        /* of the cell, without memory devices */
         uint64_t device_max_bytes;  /* virtio-mem <size>; 0: none */
         uint64_t device_requested_bytes, device_current_bytes;
-        char device_alias[64];      /* live XML only: "virtiomem0"; RAM block is "mem" plus it */
+        char device_alias[64];      /* of our devices "ua-hmvisor-dram" and so on; RAM block is "mem" plus it */
 } DomainCell;
 
 /* What matters of a domain's XML, live or inactive. */
@@ -57,6 +57,7 @@ typedef struct DomainInfo {
         bool agent_connected;       /* live XML only */
         DomainCell cells[DOMAIN_CELLS_MAX];
         size_t n_cells;
+        char policy_text[1024];     /* as domain_xml_get_policy(); "" when there is none (or a longer one) */
 } DomainInfo;
 int domain_xml_read(const char *xml, DomainInfo *ret, Outcome *o);
 
@@ -64,8 +65,12 @@ int domain_xml_read(const char *xml, DomainInfo *ret, Outcome *o);
  * Every other byte of the element stays. Errors: UNSUPPORTED (no such device), BAD_ARGUMENT (no block multiple, above size). */
 int domain_xml_memory_request(const char *live_xml, uint32_t cell, uint64_t requested_bytes, char **ret_xml, Outcome *o);
 
-/* Our metadata element's policy: attributes as text, see policy-text in conf.h. "" when there is none. */
+/* The policy is one element of its own namespace in the metadata (base/xmlns.h): <policy text='Managed=yes'/>, with
+ * policy_parse() words. Reads what virt_get_metadata() brought; "" when there is none. The caller frees. */
 int domain_xml_get_policy(const char *metadata_xml, char **ret_text);
+/* The element for virt_set_metadata(); libvirt adds the namespace. Returns 0 or -ENOMEM. */
+int domain_xml_policy_element(const char *text, char **ret_xml);
 
-/* Unified diff of two texts, for --dry-run; "" when equal. The caller frees. */
+/* Unified diff of two texts, for --dry-run; "" when equal. XML is laid out alike before (quotes, indent), and passwords
+ * are left out. The caller frees. */
 int domain_xml_diff(const char *before, const char *after, char **ret_diff);
