@@ -1,7 +1,144 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# The main job, start to finish, with a report.
+# The main job, start to finish, with a report: a guest whose write-hot pages sit on slow memory, measured
+# without management and then with it, in one run. Owns one guest, $demo_guest, which it removes at the end.
+
+demo_guest=hmvdemo
+demo_hot=96M                 # the write-hot set
+demo_dram=256M               # the guest's DRAM cell ...
+demo_slow=768M               # ... and its slow cell
+demo_window=30               # seconds of each measurement
+demo_limit=60                # seconds that moving the hot set may take
+demo_share_wanted=90         # per cent of the hot set on DRAM
+
+demo_say() { [ -n "$demo_json" ] || printf '%s\n' "$*"; }
+
+demo_host() { host_exec "$@"; }
+demo_in_guest() { host_exec "$guest_tool" exec "$demo_guest" -- "$@"; }
+
+# The workload's own report: hot pages by move_pages(2) query, longest gap between 10 ms ticks, writes.
+demo_query() { demo_in_guest hmv-workload --query "$@"; }
+
+# demo_hot_share: the part of the hot set that is on the guest's DRAM cell, 0..1.
+demo_hot_share() { demo_query | jq -r '.hot_pages as $n | ((.hot_by_node["0"] // 0) / $n)'; }
+
+# demo_measure NAME: one window; sets demo_share_NAME, demo_gap_NAME and demo_rate_NAME.
+demo_measure() {
+        local before after meter
+        before=$(demo_query --reset-gap)
+        verb_meter --on --reset >/dev/null
+        sleep "$demo_window"
+        meter=$(verb_meter --json)
+        after=$(demo_query)
+        verb_meter --off >/dev/null
+        printf -v "demo_share_$1" %s "$(jq -r '.nodes as $n | ($n[1].stores / ([$n[].stores] | add))' <<<"$meter")"
+        printf -v "demo_stores_$1" %s "$(jq -r '[.nodes[] | "node \(.node) \(.stores)"] | join(", ")' <<<"$meter")"
+        printf -v "demo_gap_$1" %s "$(jq -r '.longest_gap_ms' <<<"$after")"
+        printf -v "demo_rate_$1" %s "$(jq -n --argjson a "$before" --argjson b "$after" \
+                '($b.writes - $a.writes) / ($b.elapsed_ms - $a.elapsed_ms) * 1000 | floor')"
+}
+
+demo_percent() { LC_ALL=C awk -v x="$1" 'BEGIN { printf "%.1f%%", 100 * x }'; }
+
+demo_start_guest() {
+        host_exec "$guest_tool" remove "$demo_guest" >/dev/null 2>&1 || true
+        step "starting guest '$demo_guest': $demo_dram DRAM and $demo_slow slow memory, bound with hmvctl (about a minute)"
+        host_exec "$guest_tool" create "$demo_guest" --dram "$demo_dram" --slow "$demo_slow" >&2
+        host_exec hmvctl verify "$demo_guest" >&2
+        step "starting the workload: cold pages fill DRAM, then $demo_hot of hot pages start on slow memory"
+        demo_in_guest systemd-run --quiet --unit=hmv-workload hmv-workload --hot "$demo_hot" --hot-node 1 --cold fill --cold-node 0
+        demo_wait_workload
+}
+
+demo_wait_workload() {
+        local deadline=$((SECONDS + 120))
+        until [ "$(demo_query 2>/dev/null | jq -r .state 2>/dev/null)" = running ]; do
+                [ "$SECONDS" -lt "$deadline" ] || {
+                        demo_in_guest journalctl -u hmv-workload --no-pager -n 20 >&2 || true
+                        die "the workload in '$demo_guest' did not get ready within 120 s; its log ends as above"
+                }
+                sleep 1
+        done
+}
+
+# Waits until the hot set is on DRAM; sets demo_seconds and demo_hot_on_dram (as seen at the end of the wait).
+demo_wait_hot() {
+        local start=$SECONDS share
+        while :; do
+                share=$(demo_hot_share)
+                demo_seconds=$((SECONDS - start))
+                step "$(demo_percent "$share") of the hot set is on DRAM after $demo_seconds s"
+                demo_hot_on_dram=$share
+                ! LC_ALL=C awk -v s="$share" -v w="$demo_share_wanted" 'BEGIN { exit !(100 * s >= w) }' || break
+                [ "$demo_seconds" -lt "$demo_limit" ] || break
+                sleep 3
+        done
+}
+
+# What is left of the time limit goes to the rest of the hot set.
+demo_finish_moving() {
+        local left=$((demo_limit - demo_seconds))
+        [ "$left" -le 0 ] || sleep "$left"
+        demo_hot_on_dram=$(demo_hot_share)
+}
+
+demo_report() {
+        cat <<END
+
+What was measured, in one guest and one run ($demo_window s each):
+                                        without management     with hmvisor
+  hot set on DRAM                       $(printf '%-22s' "$(demo_percent "$demo_hot_before")") $(demo_percent "$demo_hot_on_dram")  (within $demo_limit s of 'hmvctl manage')
+  stores that went to slow memory       $(printf '%-22s' "$(demo_percent "$demo_share_unmanaged")") $(demo_percent "$demo_share_managed")
+  longest gap between 10 ms ticks       $(printf '%-22s' "$demo_gap_unmanaged ms") $demo_gap_managed ms
+  writes of the workload per second     $(printf '%-22s' "$demo_rate_unmanaged") $demo_rate_managed
+  (stores per node, unmanaged: $demo_stores_unmanaged; managed: $demo_stores_managed)
+  longest gap while pages moved: $demo_gap_moving ms
+  90% of the hot set was on DRAM after: $demo_seconds s
+
+Stores are counted by the emulator, each one, by physical node of the host; times are of emulation, not of
+hardware, and only their order means anything.
+END
+}
+
+demo_cleanup() {
+        verb_meter --off >/dev/null 2>&1 || true
+        host_exec "$guest_tool" remove "$demo_guest" >/dev/null 2>&1 || true
+}
 
 verb_demo() {
-        die "the demonstration is not written yet"
+        demo_json='' demo_keep=''
+        while [ $# -gt 0 ]; do
+                case $1 in
+                --json) demo_json=1 ;;
+                --keep) demo_keep=1 ;;
+                *) usage_error "demo: unknown option '$1'" ;;
+                esac
+                shift
+        done
+        verb_up
+        guest_sync_tool
+        [ -n "$demo_keep" ] || trap demo_cleanup EXIT
+        demo_start_guest
+        demo_hot_before=$(demo_hot_share)
+        step "measuring $demo_window s without management (numa_balancing=$(demo_in_guest cat /proc/sys/kernel/numa_balancing))"
+        demo_measure unmanaged
+        demo_hot_before=$(demo_hot_share)
+        demo_query --reset-gap >/dev/null
+        step "hmvctl manage $demo_guest"
+        demo_host hmvctl manage "$demo_guest" >&2
+        demo_wait_hot
+        demo_finish_moving
+        demo_gap_moving=$(demo_query | jq -r .longest_gap_ms)
+        step "measuring $demo_window s with management"
+        demo_measure managed
+        step "what the daemon says"
+        demo_host hmvctl explain "$demo_guest" --lines 5 >&2
+        demo_host hmvctl stats "$demo_guest" >&2
+        demo_host hmvctl heat "$demo_guest" >&2
+        [ -n "$demo_json" ] || demo_report
+        jq -cn --argjson hot "$demo_hot_on_dram" --argjson u "$demo_share_unmanaged" --argjson m "$demo_share_managed" \
+                --argjson gu "$demo_gap_unmanaged" --argjson gm "$demo_gap_managed" \
+                '{hot_set_on_dram: $hot, slow_store_share_unmanaged: $u, slow_store_share_managed: $m,
+                  longest_gap_ms_unmanaged: $gu, longest_gap_ms_managed: $gm}' |
+                if [ -n "$demo_json" ]; then cat; else cat >/dev/null; fi
 }

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Guests and QEMUs that lack something, or answer nonsense: DEGRADED with a reason, and running all the same."""
+import sys
+
+from labhost import check, equal, guest, hmvctl, host, lab, main, matches, wait_for
+
+NAME = "odd1"
+
+
+def info():
+    return hmvctl("info", NAME, "--json").json()
+
+
+def degraded_for(pattern):
+    seen = wait_for(f"'{NAME}' degraded for /{pattern}/", 120, lambda: info()["Phase"] == "degraded" and info())
+    matches(pattern, seen["Reason"], "reason")
+    equal(host("virsh", "-q", "domstate", NAME).out.strip(), "running", "the domain")
+
+
+def restart_with(edit):
+    """Changes the persistent XML with sed and starts the guest anew."""
+    host("virsh", "destroy", NAME, check=False)
+    host("sh", "-c", f"virsh dumpxml --inactive {NAME} | sed {edit} >/tmp/odd.xml && virsh -q define /tmp/odd.xml")
+    host("virsh", "start", NAME)
+
+
+def garbage_agent():
+    """A guest that answers garbage is degraded, and nobody else notices"""
+    r = lab("guest", NAME, timeout=900)
+    equal(r.code, 0, f"starting it: {r.err[-2000:]}")
+    hmvctl("manage", NAME, "--live")
+    wait_for("managed", 120, lambda: info()["Phase"] == "managed")
+    script = ("systemctl stop hmvisor-ga qemu-guest-agent; p=/dev/virtio-ports/org.qemu.guest_agent.0; "
+              "exec 3<>$p; cat <&3 >/dev/null & "
+              "for i in $(seq 90); do head -c 4096 /dev/urandom >&3; printf '\\n{\"return\":[[[[[{}\\n' >&3; sleep 1; done; "
+              "kill %1; exec 3>&-; systemctl start qemu-guest-agent hmvisor-ga")
+    guest(NAME, "systemd-run", "--quiet", "sh", "-c", script)
+    degraded_for("agent")
+    pid = host("systemctl", "show", "hmvisord", "-p", "NRestarts", "--value").out.strip()
+    equal(pid, "0", "restarts of hmvisord")
+    wait_for("managed again", 300, lambda: info()["Phase"] == "managed")
+
+
+def no_extension():
+    """A QEMU without the extension: degraded, with the remedy"""
+    restart_with("-e '/hmvisor-hotness/d' -e \"/value='-plugin'/d\"")
+    degraded_for("extension")
+    hmvctl("heat", NAME, code=10)
+
+
+def no_agent():
+    """A guest without an agent: degraded, tracked, not touched"""
+    hmvctl("unbind", NAME, code=None)
+    hmvctl("bind", NAME, "--dram", "256M", "--slow", "768M", code=None)
+    restart_with("-e 's/ systemd.mask=none//' -e 's|</cmdline>| systemd.mask=hmvisor-ga.service systemd.mask=qemu-guest-agent.service</cmdline>|'")
+    degraded_for("agent")
+
+
+def no_ring():
+    """Without the dirty ring it works on the bitmap, and says so"""
+    restart_with("-e '/<dirty-ring/d' -e 's| systemd.mask=[^ <]*||g'")
+    wait_for("observed or managed", 240, lambda: info()["Phase"] in ("observing", "managed"))
+    equal(info()["TrackingLog"], "bitmap", "log")
+
+
+def removed():
+    """The guest goes, the daemon stays"""
+    lab("guest", "remove", NAME)
+    check(NAME not in hmvctl("list").out, "it is still listed")
+    equal(host("systemctl", "is-active", "hmvisord").out.strip(), "active", "hmvisord")
+
+
+if __name__ == "__main__":
+    lab("up", timeout=3600)
+    sys.exit(main([garbage_agent, no_extension, no_agent, no_ring, removed]))

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The packages on the lab host: service, bus, configuration, tiers."""
+import re
+import sys
+
+from labhost import check, equal, hmvctl, host, lab, main, matches, wait_for
+
+
+def service_runs():
+    """hmvisord runs as installed, and says that it is ready"""
+    wait_for("hmvisord is active", 60, lambda: host("systemctl", "is-active", "hmvisord", check=False).out.strip() == "active")
+    matches(r"Type=notify", host("systemctl", "show", "hmvisord", "-p", "Type").out, "unit")
+    wait_for("hmvisord reaches libvirt", 60, lambda: host("busctl", "get-property", "org.hmvisor1", "/org/hmvisor1",
+                                                         "org.hmvisor1.Manager", "Connected").out.strip() == "b true")
+
+
+def packages_only():
+    """Nothing of ours is there but by its packages"""
+    out = host("dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", "hmvisor*").out
+    check("hmvisor installed" in out and "hmvisor-qemu installed" in out, f"packages: {out!r}")
+    for path in ("/usr/sbin/hmvisord", "/usr/bin/hmvctl"):
+        matches(r"^hmvisor: ", host("dpkg", "-S", path).out, path)
+
+
+def tiers_found():
+    """The two tiers are found without configuration"""
+    nodes = {n["Node"]: n for n in hmvctl("tiers", "--json").json()["Nodes"]}
+    equal(nodes[0]["Tier"], "dram", "tier of node 0")
+    equal(nodes[1]["Tier"], "slow", "tier of node 1")
+    check(nodes[1]["LatencyNs"] > nodes[0]["LatencyNs"] > 0, f"latencies from the HMAT: {nodes}")
+
+
+def configuration_checked():
+    """A wrong configuration is refused with file and line, a right one is dumped"""
+    host("hmvisord", "--check-config")
+    dump = host("hmvisord", "--dump-config").out
+    matches(r"\[Policy\]", dump, "dump")
+    host("sh", "-c", "mkdir -p /etc/hmvisor/hmvisord.conf.d && printf '[Policy]\\nRateCap=lots\\n' >/etc/hmvisor/hmvisord.conf.d/bad.conf")
+    try:
+        r = host("hmvisord", "--check-config", check=False)
+        check(r.code != 0, "a bad rate was accepted")
+        matches(r"bad\.conf:2.*RateCap", r.err, "message")
+        host("systemctl", "reload", "hmvisord", check=False)
+        equal(host("systemctl", "is-active", "hmvisord").out.strip(), "active", "after a reload with a bad file")
+    finally:
+        host("rm", "/etc/hmvisor/hmvisord.conf.d/bad.conf")
+    host("systemctl", "reload", "hmvisord")
+
+
+def second_daemon_refused():
+    """A second daemon ends with one line and leaves the first alone"""
+    pid = host("systemctl", "show", "hmvisord", "-p", "MainPID", "--value").out.strip()
+    r = host("timeout", "30", "/usr/sbin/hmvisord", check=False)
+    check(r.code not in (0, 124), f"the second daemon ended with {r.code}")
+    equal(len(r.err.strip().splitlines()), 1, f"lines of {r.err!r}")
+    equal(host("systemctl", "show", "hmvisord", "-p", "MainPID", "--value").out.strip(), pid, "pid of the first")
+
+
+def unknown_domain():
+    """An unknown domain has its own message and exit code"""
+    for verb in ("info", "verify", "manage", "heat", "stats", "explain"):
+        r = hmvctl(verb, "nosuch", code=3)
+        matches(r"^error: .*'nosuch'", r.err, verb)
+
+
+def hardening():
+    """The unit's exposure score is what systemd itself says"""
+    out = host("systemd-analyze", "security", "--no-pager", "hmvisord", timeout=120).out
+    score = re.search(r"Overall exposure level for hmvisord.service: ([0-9.]+)", out)
+    check(score, f"no score in {out[-300:]!r}")
+    check(float(score[1]) < 4.0, f"exposure {score[1]}")
+    return f"exposure {score[1]}"
+
+
+if __name__ == "__main__":
+    r = lab("up", timeout=3600)
+    if r.code != 0:
+        print(f"1..1\nnot ok 1 - the lab comes up\n# {r.err[-2000:]}")
+        sys.exit(1)
+    sys.exit(main([service_runs, packages_only, tiers_found, configuration_checked, second_daemon_refused, unknown_domain,
+                   hardening]))

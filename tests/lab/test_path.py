@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The main job by `hmvlab demo`, then everything that must hold beside it, on the same guest."""
+import json
+import subprocess
+import sys
+import time
+
+from labhost import HMVLAB, check, equal, guest, hmvctl, host, lab, main, matches, wait_for
+
+NAME = "hmvdemo"
+figures = {}
+
+
+def phase():
+    return hmvctl("info", NAME, "--json").json()["Phase"]
+
+
+def agent(command):
+    r = host("virsh", "-q", "qemu-agent-command", NAME, json.dumps({"execute": command}))
+    return json.loads(r.out)["return"]
+
+
+def demo():
+    """hot pages get to DRAM while the guest runs, and the slow node's stores fall to a tenth"""
+    r = lab("demo", "--json", "--keep", timeout=1500)
+    equal(r.code, 0, f"demo ended: {r.err[-3000:]}")
+    figures.update(json.loads(r.out.strip().splitlines()[-1]))
+    check(figures["hot_set_on_dram"] >= 0.9, f"{figures}\n{r.err[-3000:]}")
+    check(figures["slow_store_share_unmanaged"] > 0.05, f"the baseline wrote no slow memory: {figures}")
+    check(figures["slow_store_share_managed"] <= figures["slow_store_share_unmanaged"] / 10, f"{figures}\n{r.err[-3000:]}")
+    return json.dumps(figures)
+
+
+def verified():
+    """verify proves the placement, and the guest's two nodes are in two memory tiers"""
+    cells = hmvctl("verify", NAME, "--json").json()["cells"]
+    check(len(cells) == 2 and all(c["ok"] for c in cells), f"{cells}")
+    tiers = guest(NAME, "sh", "-c", "ls -d /sys/devices/virtual/memory_tiering/memory_tier*").out.split()
+    equal(len(tiers), 2, "memory tiers in the guest")
+
+
+def told():
+    """explain, stats and heat tell what was done"""
+    stats = hmvctl("stats", NAME, "--json").json()
+    check(stats["PromotedPages"] >= 20000, f"{stats}")
+    matches(r"\d", hmvctl("explain", NAME).out, "explain")
+    cells = hmvctl("heat", NAME, "--json").json()
+    check(cells, "heat is empty")
+
+
+def stock_agent():
+    """The stock agent's functions work through ours"""
+    agent("guest-ping")
+    check("debian" in agent("guest-get-osinfo")["id"], "osinfo")
+    equal(agent("guest-fsfreeze-status"), "thawed", "fsfreeze")
+    names = [c["name"] for c in agent("guest-info")["supported_commands"]]
+    check("guest-shutdown" in names and "__org.hmvisor_migrate-submit" in names, f"{names}")
+    matches("/", host("virsh", "domfsinfo", NAME).out, "domfsinfo")
+    matches("<domain", host("virsh", "dumpxml", NAME).out, "dumpxml")
+
+
+def guest_tiering_off_while_managed():
+    """The guest's own tiering is off while managed, and is put back by unmanage"""
+    equal(guest(NAME, "cat", "/proc/sys/kernel/numa_balancing").out.strip(), "0", "while managed")
+    hmvctl("unmanage", NAME)
+    wait_for("numa_balancing is back", 30,
+             lambda: guest(NAME, "cat", "/proc/sys/kernel/numa_balancing").out.strip() == "1")
+    hmvctl("manage", NAME)
+    wait_for("managed again", 60, lambda: phase() == "managed")
+
+
+def killed_daemon():
+    """kill -9 of hmvisord: the guest runs on, tracking stops by itself, a restart carries on"""
+    host("systemctl", "kill", "-s", "KILL", "hmvisord")
+    host("systemctl", "stop", "hmvisord", check=False)
+    equal(host("virsh", "-q", "domstate", NAME).out.strip(), "running", "the domain")
+    query = '{"execute":"__org.hmvisor_hotness-query"}'
+
+    def expired():
+        state = json.loads(host("virsh", "-q", "qemu-monitor-command", NAME, query).out)["return"]["state"]
+        return state in ("expired", "off")
+    wait_for("tracking stops", 90, expired)
+    guest(NAME, "true")
+    host("systemctl", "start", "hmvisord")
+    wait_for("managed again", 90, lambda: phase() == "managed")
+
+
+def restarted_libvirt():
+    """libvirt restarted: the daemon finds it and the domain again"""
+    units = host("sh", "-c", "systemctl list-units --plain --no-legend 'libvirtd.service' 'virtqemud.service' | awk '{print $1}'").out.split()
+    check(units, "no libvirt service runs")
+    host("systemctl", "restart", *units)
+    wait_for("managed again", 120, lambda: phase() == "managed")
+
+
+def agent_gone_and_back():
+    """A guest whose agent stops is degraded with the reason, and recovers by itself"""
+    host("virsh", "-q", "qemu-agent-command", NAME, json.dumps(
+        {"execute": "guest-exec", "arguments": {"path": "/bin/sh", "arg": [
+            "-c", "systemctl stop hmvisor-ga; sleep 60; systemctl start hmvisor-ga"]}}))
+    wait_for("degraded", 60, lambda: phase() == "degraded")
+    matches("agent", hmvctl("info", NAME, "--json").json()["Reason"], "reason")
+    wait_for("managed again", 180, lambda: phase() == "managed")
+
+
+def paused():
+    """A paused domain is left alone, and taken up again"""
+    host("virsh", "suspend", NAME)
+    time.sleep(5)
+    host("virsh", "resume", NAME)
+    wait_for("managed again", 90, lambda: phase() == "managed")
+
+
+def events_told():
+    """events --loop prints what happens"""
+    p = subprocess.Popen([HMVLAB, "exec", "--", "timeout", "60", "hmvctl", "events", "--loop", "--json"],
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    time.sleep(10)
+    hmvctl("unmanage", NAME)
+    hmvctl("manage", NAME)
+    line = p.stdout.readline()
+    p.terminate()
+    p.wait()
+    check(NAME in line, f"first line of events: {line!r}")
+
+
+def clean_stop():
+    """Stopping the service undoes what was changed in the guest"""
+    wait_for("managed", 60, lambda: phase() == "managed")
+    wait_for("prepared", 30, lambda: guest(NAME, "cat", "/proc/sys/kernel/numa_balancing").out.strip() == "0")
+    host("systemctl", "stop", "hmvisord")
+    equal(guest(NAME, "cat", "/proc/sys/kernel/numa_balancing").out.strip(), "1", "numa_balancing after the stop")
+    host("systemctl", "start", "hmvisord")
+    wait_for("managed again", 90, lambda: phase() == "managed")
+
+
+def mover_bench():
+    """Orders of 4,096 mapped pages against raw move_pages(2), in the same guest"""
+    out = guest(NAME, "/usr/libexec/hmvisor/hmvisor-ga-bench", timeout=600).out
+    return " ".join(out.split())[-300:]
+
+
+def shutdown_by_agent():
+    """virsh shutdown --mode agent ends the guest, and the daemon lets it go"""
+    host("virsh", "shutdown", NAME, "--mode", "agent")
+    wait_for("off", 180, lambda: host("virsh", "-q", "domstate", NAME).out.strip() == "shut off")
+    wait_for("let go", 30, lambda: phase() == "discovered")
+    lab("guest", "remove", NAME)
+
+
+if __name__ == "__main__":
+    lab("up", timeout=3600)
+    sys.exit(main([demo, verified, told, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
+                   agent_gone_and_back, paused, events_told, clean_stop, mover_bench, shutdown_by_agent]))
