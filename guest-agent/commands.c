@@ -368,12 +368,13 @@ bool commands_may_continue(const char *bytes, size_t n) {
 static int request_handle(Commands *c, size_t which, json_object *request, usec_t now, char **ret_reply) {
         static const char *const members[] = { "execute", "arguments", "id", NULL };
         _cleanup_json_ json_object *empty = json_object_new_object(), *result = NULL;
-        json_object *arguments = empty, *id = NULL;
+        json_object *arguments, *id = NULL;
         char error[256] = "";
         int r;
 
         (void) json_object_object_get_ex(request, "id", &id);
-        (void) json_object_object_get_ex(request, "arguments", &arguments);
+        if (!json_object_object_get_ex(request, "arguments", &arguments)) /* which clears it */
+                arguments = empty;
         r = members_check(request, "a request", error, members);
         if (r >= 0 && !json_object_is_type(arguments, json_type_object))
                 r = FAIL(error, "'arguments' must be an object");
