@@ -15,14 +15,14 @@ typedef struct Conf {
         char *libvirt_uri;            /* NULL: libvirt's default system connection */
         char *dram_nodes, *slow_nodes;   /* NULL: discover */
         usec_t sample_usec;           /* of the extension */
-        usec_t duty_on_usec, duty_off_usec;
+        usec_t duty_on_usec, duty_off_usec;   /* off 0: always on */
         usec_t lease_usec;
         char *extension_path;
         int log_level;
 } Conf;
 
-/* Defaults, then the files in order /usr/lib < /etc < drop-ins (by name), below root ("" for the real ones). A
- * problem ends it with -EINVAL and o naming file, line, key and what is allowed. */
+/* Defaults, then the files in order /usr/lib < /etc < drop-ins (by name), below root ("" for the real ones); none has
+ * to be there. A problem ends it with -EINVAL and o naming file, line, key and what is allowed. */
 int conf_load(const char *root, Conf *ret, Outcome *o);
 void conf_done(Conf *c);
 /* The effective configuration as a file that conf_load() reads back; the caller frees. */

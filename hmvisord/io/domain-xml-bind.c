@@ -6,7 +6,7 @@
 #include <inttypes.h>
 
 #include "base/units.h"
-#include "io/domain-xml-parts.h"
+#include "io/domain-xml-internal.h"
 
 /* QEMU refuses a cell of 0, and very small nodes crashed old guest kernels. */
 #define CELL_MIN_BYTES (128 * MIB)

@@ -2,7 +2,7 @@
  *
  * Replaces parts of a domain's XML, remembers what was there, and puts it back. Knows paths, not their meaning.
  */
-#include "io/domain-xml-parts.h"
+#include "io/domain-xml-internal.h"
 
 #include <inttypes.h>
 

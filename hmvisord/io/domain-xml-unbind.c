@@ -2,7 +2,7 @@
  *
  * Undoes domain-xml-bind.c by the record that it left. Edits made since to other parts stay.
  */
-#include "io/domain-xml-parts.h"
+#include "io/domain-xml-internal.h"
 
 static void node_remove(xmlNodePtr n) {
         if (n) {

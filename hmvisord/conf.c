@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Reads the configuration: the vendor's file, the administrator's, and drop-ins by name, each over the last.
+ * Never logs: the first problem ends it, named with file, line and remedy. An empty value means the default.
+ */
+#include "conf.h"
+
+#include <dirent.h>
+#include <ini.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <syslog.h>
+
+#include "conf-value.h"
+#include "config.h"
+
+#define DROPINS_MAX 256
+
+static const ConfKey conf_keys[] = {
+        { "Daemon", "LibvirtURI", CONF_STRING, offsetof(Conf, libvirt_uri), 0, 0 },
+        { "Daemon", "LogLevel", CONF_LOG_LEVEL, offsetof(Conf, log_level), 0, 0 },
+        { "Daemon", "ManageBound", CONF_BOOL, offsetof(Conf, manage_bound), 0, 0 },
+        { "Daemon", "DryRun", CONF_BOOL, offsetof(Conf, host) + offsetof(HostPolicy, dry_run), 0, 0 },
+        { "Tiers", "DramNodes", CONF_NODES, offsetof(Conf, dram_nodes), 0, 0 },
+        { "Tiers", "SlowNodes", CONF_NODES, offsetof(Conf, slow_nodes), 0, 0 },
+        /* bounds: docs/protocol.md, section 1 */
+        { "Tracking", "SampleInterval", CONF_TIME, offsetof(Conf, sample_usec), 20 * USEC_PER_MSEC, 60 * USEC_PER_SEC },
+        { "Tracking", "DutyOn", CONF_TIME, offsetof(Conf, duty_on_usec), 0, 3600 * USEC_PER_SEC },
+        { "Tracking", "DutyOff", CONF_TIME, offsetof(Conf, duty_off_usec), 0, 3600 * USEC_PER_SEC },
+        { "Tracking", "Lease", CONF_TIME, offsetof(Conf, lease_usec), USEC_PER_SEC, 600 * USEC_PER_SEC },
+        { "Tracking", "ExtensionPath", CONF_PATH, offsetof(Conf, extension_path), 0, 0 },
+        { "Policy", "Epoch", CONF_TIME, offsetof(Conf, host) + offsetof(HostPolicy, epoch_usec), 100 * USEC_PER_MSEC,
+          600 * USEC_PER_SEC },
+        { "Policy", "HostRateCap", CONF_SIZE, offsetof(Conf, host) + offsetof(HostPolicy, migrate_bytes_per_sec), 4096,
+          UINT64_C(1) << 40 },
+};
+
+static int conf_default(Conf *ret) {
+        Conf c = {
+                .host = host_policy_default(),
+                .domain = domain_policy_default(),
+                /* Five samples an epoch tell a page written once from one that stays hot; a sample costs a few ms. */
+                .sample_usec = 200 * USEC_PER_MSEC,
+                /* Long enough for a restart of the daemon, short enough that a dead one costs the guests little. */
+                .lease_usec = 30 * USEC_PER_SEC,
+                .log_level = LOG_INFO,
+                .extension_path = strdup(HMV_EXTENSION_PATH),
+        };
+
+        if (!c.extension_path)
+                return -ENOMEM;
+        *ret = c;
+        return 0;
+}
+
+void conf_done(Conf *c) {
+        for (size_t i = 0; i < ELEMENTSOF(conf_keys); i++)
+                if (conf_kind_is_string(conf_keys[i].kind)) {
+                        char **s = (char **) ((char *) c + conf_keys[i].offset);
+
+                        free(*s);
+                        *s = NULL;
+                }
+}
+
+/* ---- one file ---- */
+
+typedef struct Reading {
+        const char *path;
+        FILE *f;
+        Conf *conf;
+        const Conf *defaults;
+        unsigned line;
+        bool failed;
+        Outcome *o;
+} Reading;
+
+static void _printf_(2, 3) reading_fail(Reading *r, const char *format, ...) {
+        char text[400];
+        va_list ap;
+
+        if (r->failed)
+                return;
+        r->failed = true;
+        va_start(ap, format);
+        vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        (void) outcome_set(r->o, OUTCOME_BAD_ARGUMENT, "%s:%u: %s", r->path, r->line, text);
+}
+
+/* inih would take the rest of a line that is too long, or one that is indented, for more of the last value. */
+static char *on_line(char *buf, int size, void *userdata) {
+        Reading *r = userdata;
+        size_t n;
+
+        if (r->failed || !fgets(buf, size, r->f))
+                return NULL;
+        r->line++;
+        n = strlen(buf);
+        if (n + 1 == (size_t) size && buf[n - 1] != '\n') {
+                reading_fail(r, "the line is longer than %d characters", size - 2);
+                return NULL;
+        }
+        if ((*buf == ' ' || *buf == '\t') && !strchr("#;\r\n", buf[strspn(buf, " \t")])) {
+                reading_fail(r, "the line is indented; write each setting as Key=Value at the start of a line");
+                return NULL;
+        }
+        return buf;
+}
+
+static void known_in_section(const char *section, char *buf, size_t size) {
+        size_t used = 0;
+
+        *buf = '\0';
+        for (size_t i = 0; i < ELEMENTSOF(conf_keys) && used < size; i++)
+                if (streq(conf_keys[i].section, section))
+                        used += (size_t) snprintf(buf + used, size - used, "%s%s", used > 0 ? ", " : "", conf_keys[i].key);
+        for (size_t i = 0; i < n_conf_policy_keys && used < size; i++)
+                if (streq(conf_policy_keys[i].section, section))
+                        used += (size_t) snprintf(buf + used, size - used, "%s%s", used > 0 ? ", " : "", conf_policy_keys[i].key);
+}
+
+/* Returns whether the table has the key. */
+static bool key_set(Reading *r, const ConfKey *keys, size_t n, const char *section, const char *key, const char *value,
+                    void *owner, const void *defaults) {
+        char allowed[CONF_ALLOWED_MAX];
+
+        for (size_t i = 0; i < n; i++) {
+                const ConfKey *k = keys + i;
+
+                if (!streq(k->section, section) || !streq(k->key, key))
+                        continue;
+                if (!*value) {
+                        if (conf_value_copy(k, defaults, owner) < 0)
+                                reading_fail(r, "out of memory");
+                } else if (conf_value_parse(k, value, owner, allowed) < 0)
+                        reading_fail(r, "%s=%.100s is not possible; allowed is %s", key, value, allowed);
+                return true;
+        }
+        return false;
+}
+
+static int on_value(void *userdata, const char *section, const char *key, const char *value) {
+        Reading *r = userdata;
+        char known[300];
+
+        if (r->failed)
+                return 0;
+        if (!key_set(r, conf_keys, ELEMENTSOF(conf_keys), section, key, value ?: "", r->conf, r->defaults) &&
+            !key_set(r, conf_policy_keys, n_conf_policy_keys, section, key, value ?: "", &r->conf->domain,
+                     &r->defaults->domain)) {
+                known_in_section(section, known, sizeof(known));
+                if (*known)
+                        reading_fail(r, "unknown key '%.60s' in [%s]; known are %s", key, section, known);
+                else
+                        reading_fail(r, "unknown section [%.60s]; known are [Daemon], [Tiers], [Tracking], [Policy]", section);
+        }
+        return !r->failed;
+}
+
+static int file_load(const char *path, Conf *c, const Conf *defaults, Outcome *o) {
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        Reading reading = { .path = path, .f = f, .conf = c, .defaults = defaults, .o = o };
+        int r;
+
+        if (!f) {
+                if (errno == ENOENT || errno == ENOTDIR)
+                        return 0;
+                (void) outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s cannot be read: %s", path, strerror(errno));
+                return -EINVAL;
+        }
+        r = ini_parse_stream(on_line, &reading, on_value, &reading);
+        if (ferror(f))
+                reading_fail(&reading, "reading it failed: %s", strerror(errno));
+        if (r > 0) {
+                reading.line = (unsigned) r;
+                reading_fail(&reading, "this is neither [Section] nor Key=Value");
+        } else if (r < 0)
+                reading_fail(&reading, "out of memory");
+        return reading.failed ? -EINVAL : 0;
+}
+
+static int is_dropin(const struct dirent *d) {
+        size_t n = strlen(d->d_name);
+
+        return *d->d_name != '.' && n > strlen(".conf") && streq(d->d_name + n - strlen(".conf"), ".conf");
+}
+
+static int by_name(const struct dirent **a, const struct dirent **b) {
+        return strcmp((*a)->d_name, (*b)->d_name);   /* not alphasort(): that depends on the locale */
+}
+
+static int dropins_load(const char *dir, Conf *c, const Conf *defaults, Outcome *o) {
+        struct dirent **names = NULL;
+        int n = scandir(dir, &names, is_dropin, by_name), r = 0;
+
+        if (n < 0) {
+                if (errno == ENOENT || errno == ENOTDIR)
+                        return 0;
+                (void) outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s cannot be read: %s", dir, strerror(errno));
+                return -EINVAL;
+        }
+        if (n > DROPINS_MAX) {
+                (void) outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s has more than %d drop-ins", dir, DROPINS_MAX);
+                r = -EINVAL;
+        }
+        for (int i = 0; i < n; i++) {
+                char path[PATH_MAX + 256];
+
+                if (r >= 0) {
+                        snprintf(path, sizeof(path), "%s/%s", dir, names[i]->d_name);
+                        r = file_load(path, c, defaults, o);
+                }
+                free(names[i]);
+        }
+        free(names);
+        return r;
+}
+
+/* What no single value can say. */
+static int check_whole(const Conf *c, Outcome *o) {
+        if (c->sample_usec > c->host.epoch_usec)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "SampleInterval= is longer than Epoch=; each epoch needs a sample");
+        if (c->duty_off_usec > 0 && c->duty_on_usec < 2 * c->sample_usec)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "DutyOn= must be at least twice SampleInterval= when DutyOff= is set, as "
+                                   "the first sample after each rest is thrown away");
+        if (c->lease_usec < 2 * c->host.epoch_usec)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "Lease= must be at least twice Epoch=, or tracking ends between two epochs");
+        return 0;
+}
+
+int conf_load(const char *root, Conf *ret, Outcome *o) {
+        _cleanup_(conf_done) Conf c = {}, defaults = {};
+        char path[PATH_MAX];
+        int r;
+
+        r = conf_default(&c);
+        if (r >= 0)
+                r = conf_default(&defaults);
+        if (r < 0)
+                return r;
+        snprintf(path, sizeof(path), "%s%s", root, HMV_VENDOR_CONF);
+        r = file_load(path, &c, &defaults, o);
+        if (r >= 0) {
+                snprintf(path, sizeof(path), "%s%s", root, HMV_SYS_CONF);
+                r = file_load(path, &c, &defaults, o);
+        }
+        if (r >= 0) {
+                snprintf(path, sizeof(path), "%s%s", root, HMV_SYS_CONF_DIR);
+                r = dropins_load(path, &c, &defaults, o);
+        }
+        if (r >= 0)
+                r = check_whole(&c, o);
+        if (r < 0)
+                return r;
+        *ret = c;
+        c = (Conf){};
+        return 0;
+}
+
+int conf_dump(const Conf *c, char **ret_text) {
+        static const char *const sections[] = { "Daemon", "Tiers", "Tracking", "Policy" };
+        char *text = NULL;
+        size_t size;
+        FILE *f;
+
+        f = open_memstream(&text, &size);
+        if (!f)
+                return -ENOMEM;
+        for (size_t s = 0; s < ELEMENTSOF(sections); s++) {
+                fprintf(f, "%s[%s]\n", s > 0 ? "\n" : "", sections[s]);
+                for (size_t i = 0; i < ELEMENTSOF(conf_keys); i++)
+                        if (streq(conf_keys[i].section, sections[s])) {
+                                fprintf(f, "%s=", conf_keys[i].key);
+                                conf_value_print(conf_keys + i, c, f);
+                                fputc('\n', f);
+                        }
+                for (size_t i = 0; i < n_conf_policy_keys; i++)
+                        if (streq(conf_policy_keys[i].section, sections[s])) {
+                                fprintf(f, "%s=", conf_policy_keys[i].key);
+                                conf_value_print(conf_policy_keys + i, &c->domain, f);
+                                fputc('\n', f);
+                        }
+        }
+        if (fclose(f) != 0) {
+                free(text);
+                return -ENOMEM;
+        }
+        *ret_text = text;
+        return 0;
+}
