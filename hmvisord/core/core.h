@@ -12,16 +12,16 @@ typedef struct Core Core;
 
 /* Returns 0 or -ENOMEM. */
 int core_new(Core **ret);
-Core *core_free(Core *c);   /* NULL-safe; returns NULL */
+Core *core_free(Core *c); /* NULL-safe; returns NULL */
 DEFINE_CLEANUP(Core *, core_free);
 
-/* One tick. `now` never goes back (an earlier value counts as the last one). On success ret holds the orders and decisions of this tick, owned by the caller
- * (order_list_done()). Returns 0, -ENOMEM, or -EINVAL when the inputs break their contract (nothing changed). */
+/* One tick. `now` never goes back (an earlier value counts as the last one). On success ret holds the orders
+ * and decisions of this tick, owned by the caller (order_list_done()). Returns 0, -ENOMEM, or -EINVAL when
+ * the inputs break their contract (nothing changed). */
 int core_step(Core *c, const Inputs *in, usec_t now, OrderList *ret);
 
 /* Heat of a domain for people: pages per cell and band of heat; band 0 is heat 0, band i >= 1 holds heat in
  * [2^(i-1), 2^i). Returns 0 or -ENOENT (domain not known to the core yet). */
-#define HEAT_BANDS 9
 typedef struct HeatHistogram {
         size_t n_cells;
         struct {
@@ -33,9 +33,9 @@ int core_get_heat(const Core *c, uint64_t domain, HeatHistogram *ret);
 
 /* Totals of a domain since the core knows it. Returns 0 or -ENOENT. */
 typedef struct DomainTotals {
-        uint64_t epochs;             /* with samples */
+        uint64_t epochs; /* with samples */
         uint64_t orders;
-        uint64_t promoted_pages, demoted_pages;   /* as acknowledged, never more than was ordered */
+        uint64_t promoted_pages, demoted_pages; /* as acknowledged, never more than was ordered */
         uint64_t skipped_pages[_SKIP_MAX];
         uint64_t failed_orders;
 } DomainTotals;

@@ -10,19 +10,20 @@
 #include "core/policy.h"
 
 #define CELLS_MAX 8
+#define HEAT_BANDS 9 /* of heat, for people and for the order of lists: see core_get_heat() */
 
 /* One virtual NUMA node of a domain. */
 typedef struct CellFacts {
-        uint32_t cell;        /* guest node id */
+        uint32_t cell; /* guest node id */
         Tier tier;
-        uint64_t size_bytes;  /* boot memory plus what virtio-mem has plugged, as the host sees it */
-        uint64_t guest_free_bytes;    /* the guest's word, a hint only; UINT64_MAX when not known */
+        uint64_t size_bytes;       /* boot memory plus what virtio-mem has plugged, as the host sees it */
+        uint64_t guest_free_bytes; /* the guest's word, a hint only; UINT64_MAX when not known */
 } CellFacts;
 
 /* One run of guest frames that belongs to one cell, with its counters of the last epoch.
  * Ordered by gfn, not overlapping. counters[i] counts the samples in which frame gfn + i was found written
- * (0..255, saturating); NULL when this epoch has no sample. Owned by the caller. The memory may be shared with
- * a hostile QEMU: the core reads each byte once. */
+ * (0..255, saturating); NULL when this epoch has no sample. Owned by the caller. The memory may be shared
+ * with a hostile QEMU: the core reads each byte once. */
 typedef struct RangeFacts {
         uint64_t gfn;
         uint64_t n_pages;
@@ -32,9 +33,9 @@ typedef struct RangeFacts {
 
 /* What became of an order, as the guest says it (bounded by the manager to the pages that were ordered). */
 typedef enum AckState {
-        ACK_RUNNING,  /* queued or running */
+        ACK_RUNNING, /* queued or running */
         ACK_DONE,
-        ACK_FAILED,   /* refused, cancelled, expired, or the guest no longer knows it */
+        ACK_FAILED, /* refused, cancelled, expired, or the guest no longer knows it */
 } AckState;
 
 typedef enum SkipReason {
@@ -57,21 +58,28 @@ typedef struct AckFacts {
 } AckFacts;
 
 typedef struct DomainFacts {
-        uint64_t domain;          /* the manager's key; unique, never reused, ascending within Inputs */
+        uint64_t domain; /* the manager's key; unique, never reused, ascending within Inputs */
         DomainPolicy policy;
-        bool agent_ready;         /* the guest can take orders now */
-        bool frozen;              /* migrating, paused, resetting: forget nothing, order nothing */
-        uint64_t ranges_generation;   /* changes when ranges changed: heat of frames that left is dropped */
+        bool agent_ready;           /* the guest can take orders now */
+        bool frozen;                /* migrating, paused, resetting: forget nothing, order nothing */
+        uint64_t ranges_generation; /* changes when ranges changed: heat of frames that left is dropped */
         CellFacts cells[CELLS_MAX];
         size_t n_cells;
         const RangeFacts *ranges;
         size_t n_ranges;
-        uint32_t samples;         /* samples behind the counters of this epoch; 0: none */
-        const AckFacts *ack;      /* news of the order under way, or NULL */
+        uint32_t samples;    /* samples behind the counters of this epoch; 0: none */
+        const AckFacts *ack; /* news of the order under way, or NULL */
 } DomainFacts;
 
 typedef struct Inputs {
         HostPolicy policy;
-        const DomainFacts *domains;  /* ascending by domain; one that is missing is forgotten */
+        const DomainFacts *domains; /* ascending by domain; one that is missing is forgotten */
         size_t n_domains;
 } Inputs;
+
+/* Limits of what the core takes in: far above any guest, low enough that no sum of them overflows. */
+#define GFN_MAX (UINT64_C(1) << 52)
+#define DOMAIN_RANGES_MAX 4096
+
+/* Checks the contract of all of the above. Returns 0 or -EINVAL. */
+int inputs_check(const Inputs *in);

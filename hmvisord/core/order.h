@@ -13,38 +13,39 @@ typedef struct PageRange {
 
 typedef struct PageList {
         uint32_t target_cell;
-        PageRange *ranges;       /* best candidates first, by band of heat; ascending by gfn within a band */
+        PageRange *ranges; /* best candidates first, by band of heat; ascending by gfn within a band */
         size_t n_ranges;
         uint64_t n_pages;
 } PageList;
 
-/* One order to one guest. At most ORDER_PAGES_MAX pages and ORDER_RANGES_MAX ranges per list (docs/protocol.md).
- * The demote list holds more pages than promotion needs: the guest demotes only as many as it lacks room for,
- * and skips what it cannot move. */
+/* One order to one guest. At most ORDER_PAGES_MAX pages and ORDER_RANGES_MAX ranges per list
+ * (docs/protocol.md). The demote list holds more pages than promotion needs: the guest demotes only as many
+ * as it lacks room for, and skips what it cannot move. */
 #define ORDER_PAGES_MAX 65536
 #define ORDER_RANGES_MAX 16384
 typedef struct Order {
         uint64_t domain;
-        uint64_t order;          /* id, unique over the life of the core, > 0 */
-        bool dry_run;            /* show it, do not send it */
+        uint64_t order; /* id, unique over the life of the core, > 0 */
+        bool dry_run;   /* show it, do not send it */
         PageList promote;
         PageList demote;
 } Order;
 
-/* Why moves were or were not made, one per domain and tick in which the verdict changed or an order was made. */
+/* Why moves were or were not made, one per domain and tick in which the verdict changed or an order was
+ * made. */
 typedef enum Verdict {
-        VERDICT_ORDERED,         /* an order was made */
-        VERDICT_DRY_RUN,         /* an order would have been made */
-        VERDICT_WARMING_UP,      /* not enough epochs seen yet */
-        VERDICT_NO_SAMPLES,      /* tracking rests or is blocked */
+        VERDICT_ORDERED,    /* an order was made */
+        VERDICT_DRY_RUN,    /* an order would have been made */
+        VERDICT_WARMING_UP, /* not enough epochs seen yet */
+        VERDICT_NO_SAMPLES, /* tracking rests or is blocked */
         VERDICT_FROZEN,
         VERDICT_NOT_MANAGED,
         VERDICT_NO_AGENT,
-        VERDICT_BUSY,            /* an order is under way */
-        VERDICT_SETTLING,        /* just after an order */
-        VERDICT_BALANCED,        /* nothing hot outside DRAM that is worth its move */
-        VERDICT_RATE_CAPPED,     /* candidates wait for the rate cap */
-        VERDICT_NO_TIERS,        /* no DRAM cell or no slow cell */
+        VERDICT_BUSY,        /* an order is under way */
+        VERDICT_SETTLING,    /* just after an order */
+        VERDICT_BALANCED,    /* nothing hot outside DRAM that is worth its move */
+        VERDICT_RATE_CAPPED, /* candidates wait for the rate cap */
+        VERDICT_NO_TIERS,    /* no DRAM cell or no slow cell */
         _VERDICT_MAX,
 } Verdict;
 
@@ -52,12 +53,12 @@ typedef struct Decision {
         uint64_t domain;
         usec_t when;
         Verdict verdict;
-        uint64_t order;             /* 0: none */
-        uint32_t threshold;         /* heat from which a slow page counted as hot */
-        uint64_t hot_slow_pages;    /* at or above it, on slow cells */
-        uint64_t hot_dram_pages;    /* at or above it, on DRAM cells */
-        uint64_t cold_dram_pages;   /* candidates for demotion */
-        uint64_t promote_pages;     /* ordered (or would be) */
+        uint64_t order;           /* 0: none */
+        uint32_t threshold;       /* heat from which a slow page counted as hot */
+        uint64_t hot_slow_pages;  /* at or above it, on slow cells */
+        uint64_t hot_dram_pages;  /* at or above it, on DRAM cells */
+        uint64_t cold_dram_pages; /* candidates for demotion */
+        uint64_t promote_pages;   /* ordered (or would be) */
         uint64_t demote_pages;
 } Decision;
 
@@ -68,8 +69,8 @@ typedef struct OrderList {
         size_t n_decisions;
 } OrderList;
 
-const char *verdict_to_string(Verdict v);   /* "ordered", "warming-up", ... */
+const char *verdict_to_string(Verdict v); /* "ordered", "warming-up", ... */
 /* One line for people, with figures: "promoted nothing: 312 hot pages on slow memory, fewer than ..." */
 int decision_describe(const Decision *d, char *buf, size_t size);
 
-void order_list_done(OrderList *l);   /* frees all lists within; l itself is the caller's */
+void order_list_done(OrderList *l); /* frees all lists within; l itself is the caller's */

@@ -1,0 +1,342 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * One domain through its ticks: warming up -> ready -> busy -> settling -> ready.
+ */
+#include "core/domain.h"
+
+int domain_new(uint64_t key, Domain **ret) {
+        Domain *d = calloc(1, sizeof(*d));
+
+        if (!d)
+                return -ENOMEM;
+        d->domain = key;
+        d->decision.verdict = _VERDICT_MAX;
+        *ret = d;
+        return 0;
+}
+
+static void order_done(Order *o) {
+        free(o->promote.ranges);
+        free(o->demote.ranges);
+        *o = (Order){ 0 };
+}
+
+Domain *domain_free(Domain *d) {
+        if (!d)
+                return NULL;
+        heatmap_done(&d->heatmap);
+        order_done(&d->under_way);
+        free(d);
+        return NULL;
+}
+
+bool domain_state_may_become(DomainState from, DomainState to) {
+        static const bool table[_DOMAIN_STATE_MAX][_DOMAIN_STATE_MAX] = {
+                [DOMAIN_WARMING] = { [DOMAIN_READY] = true },
+                [DOMAIN_READY] = { [DOMAIN_BUSY] = true, [DOMAIN_SETTLING] = true /* after a dry run */ },
+                [DOMAIN_BUSY] = { [DOMAIN_SETTLING] = true, [DOMAIN_READY] = true /* never handed out */ },
+                [DOMAIN_SETTLING] = { [DOMAIN_READY] = true },
+        };
+
+        return table[from][to];
+}
+
+static void domain_set_state(Domain *d, DomainState to) {
+        if (domain_state_may_become(d->state, to))
+                d->state = to;
+}
+
+uint64_t policy_min_order_pages(const DomainPolicy *p) {
+        return MIN(MAX(p->min_order_pages, UINT64_C(1)), (uint64_t) ORDER_PAGES_MAX);
+}
+
+uint64_t order_bytes(uint64_t promote_pages) {
+        return 2 * promote_pages * PAGE_BYTES;
+}
+
+static void domain_settle(Domain *d, const DomainPolicy *policy) {
+        uint64_t pause = MIN((uint64_t) policy->settle_epochs, UINT64_C(1) << 32);
+
+        d->epochs_left = d->backoff == 0 ? pause : MAX(pause, UINT64_C(1)) << d->backoff;
+        domain_set_state(d, DOMAIN_SETTLING);
+}
+
+/* What the guest says of the order, cut down to what was ordered. */
+static AckFacts ack_bound(const AckFacts *ack, const Order *o) {
+        AckFacts bound = { .order = ack->order, .state = ack->state };
+        uint64_t left;
+
+        bound.promoted_pages = MIN(ack->promoted_pages, o->promote.n_pages);
+        bound.demoted_pages = MIN(ack->demoted_pages, o->demote.n_pages);
+        left = o->promote.n_pages + o->demote.n_pages - bound.promoted_pages - bound.demoted_pages;
+        for (size_t i = 0; i < _SKIP_MAX; i++) {
+                bound.skipped_pages[i] = MIN(ack->skipped_pages[i], left);
+                left -= bound.skipped_pages[i];
+        }
+        return bound;
+}
+
+/* Gives the front of a list a heat. Returns the frame behind the last one. */
+static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pages, uint8_t heat) {
+        uint64_t next = 0;
+
+        for (size_t i = 0; i < l->n_ranges && n_pages > 0; i++) {
+                uint64_t n = MIN(l->ranges[i].n_pages, n_pages);
+
+                heatmap_set_heat(m, l->ranges[i].gfn, n, heat);
+                next = l->ranges[i].gfn + n;
+                n_pages -= n;
+        }
+        return next;
+}
+
+static int list_bar(Heatmap *m, const PageList *l) {
+        for (size_t i = 0; i < l->n_ranges; i++)
+                if (heatmap_bar(m, l->ranges[i].gfn, l->ranges[i].n_pages) < 0)
+                        return -ENOMEM;
+        return 0;
+}
+
+/* The frames of an order hold other pages now. Which, the guest alone knows; but it works its lists off from
+ * the front, so what it moved or skipped is their front. Frames that pages were promoted from are taken to
+ * be cold: a page that was skipped shows by its next writes. Frames that were demoted from most likely hold
+ * the promoted pages: they get these pages' heat, and cool down if that was wrong. */
+static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
+        const Order *o = &d->under_way;
+        uint64_t tried = ack->promoted_pages + ack->demoted_pages, next;
+
+        for (size_t i = 0; i < _SKIP_MAX; i++)
+                tried += i == SKIP_NO_ROOM ? 0 : ack->skipped_pages[i];
+        if (lost)
+                tried = o->promote.n_pages; /* not a word came back: it may have done all of it */
+        if (ack->promoted_pages > 0 || lost)
+                list_front_set_heat(&d->heatmap, &o->promote, MIN(tried, o->promote.n_pages), 0);
+        tried -= MIN(tried, ack->promoted_pages);
+        next = list_front_set_heat(&d->heatmap, &o->demote, lost ? 0 : MIN(tried, o->demote.n_pages),
+                                   d->least_heat);
+        if (next > 0)
+                d->demote_from = next;
+}
+
+/* The end of an order, however it came. */
+static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFacts *ack, bool lost) {
+        uint64_t ordered = d->under_way.promote.n_pages;
+        uint64_t refused = ordered - ack->promoted_pages;
+        int r = 0;
+
+        d->totals.promoted_pages += ack->promoted_pages;
+        d->totals.demoted_pages += ack->demoted_pages;
+        for (size_t i = 0; i < _SKIP_MAX; i++)
+                d->totals.skipped_pages[i] += ack->skipped_pages[i];
+        if (ack->state == ACK_FAILED)
+                d->totals.failed_orders++;
+
+        /* An order of which next to nothing was moved is not repeated soon; and where that was not for want
+         * of room, its pages are not asked for again for a while. */
+        if (ack->promoted_pages < ordered / 8 + 1) {
+                d->backoff = MIN(d->backoff + 1, (unsigned) BACKOFF_MAX);
+                refused -= MIN(refused, ack->skipped_pages[SKIP_NO_ROOM]);
+                if (ack->state == ACK_DONE && refused > ordered / 4 * 3) {
+                        r = list_bar(&d->heatmap, &d->under_way.promote);
+                        d->bar_epochs_left = BAR_EPOCHS;
+                }
+        } else
+                d->backoff = 0;
+
+        domain_move_heat(d, ack, lost);
+        order_done(&d->under_way);
+        domain_settle(d, policy);
+        return r;
+}
+
+static bool facts_have_samples(const DomainFacts *facts) {
+        if (facts->samples == 0 || facts->n_ranges == 0)
+                return false;
+        for (size_t i = 0; i < facts->n_ranges; i++)
+                if (!facts->ranges[i].counters)
+                        return false;
+        return true;
+}
+
+static void domain_pass_epoch(Domain *d, const DomainPolicy *policy) {
+        d->totals.epochs++;
+        if (d->state == DOMAIN_WARMING && d->totals.epochs >= policy->warmup_epochs)
+                domain_set_state(d, DOMAIN_READY);
+        if (d->state == DOMAIN_SETTLING && d->epochs_left > 0)
+                d->epochs_left--;
+        if (d->state == DOMAIN_SETTLING && d->epochs_left == 0)
+                domain_set_state(d, DOMAIN_READY);
+        if (d->bar_epochs_left > 0 && --d->bar_epochs_left == 0)
+                heatmap_unbar(&d->heatmap);
+}
+
+int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
+        int r = 0;
+
+        d->sampled = false;
+        if (!facts->frozen) {
+                if (!d->has_ranges || d->ranges_generation != facts->ranges_generation) {
+                        r = heatmap_set_ranges(&d->heatmap, facts->ranges, facts->n_ranges);
+                        if (r < 0)
+                                return r;
+                        d->has_ranges = true;
+                        d->ranges_generation = facts->ranges_generation;
+                }
+                d->sampled = facts_have_samples(facts);
+                if (d->sampled) {
+                        heatmap_update(&d->heatmap, facts->ranges, facts->samples);
+                        domain_pass_epoch(d, &facts->policy);
+                }
+        }
+
+        if (d->state != DOMAIN_BUSY)
+                return 0;
+        if (facts->ack && facts->ack->order == d->under_way.order && facts->ack->state != ACK_RUNNING) {
+                AckFacts ack = ack_bound(facts->ack, &d->under_way);
+
+                r = domain_end_order(d, &facts->policy, &ack, false);
+        } else if (now - d->ordered_at >= ORDER_TIMEOUT_USEC) {
+                AckFacts none = { .order = d->under_way.order, .state = ACK_FAILED };
+
+                r = domain_end_order(d, &facts->policy, &none, true);
+        }
+        return r;
+}
+
+/* Asks about the largest DRAM cell and all slow cells (the largest first: it takes what is demoted). */
+static bool question_ask(const Domain *d, const DomainFacts *facts, PlanQuestion *ret) {
+        const CellFacts *dram = NULL;
+        uint64_t largest_slow = 0;
+        PlanQuestion q = {
+                .heatmap = &d->heatmap,
+                .hot_heat = facts->policy.hot_heat,
+                .hysteresis = facts->policy.hysteresis,
+                .samples = facts->samples,
+        };
+
+        for (size_t i = 0; i < facts->n_cells; i++) {
+                const CellFacts *c = &facts->cells[i];
+
+                if (c->size_bytes < PAGE_BYTES)
+                        continue;
+                if (c->tier == TIER_DRAM) {
+                        if (!dram || c->size_bytes > dram->size_bytes)
+                                dram = c;
+                } else {
+                        q.slow_cells[q.n_slow_cells] = c->cell;
+                        if (c->size_bytes > largest_slow) {
+                                q.slow_cells[q.n_slow_cells] = q.slow_cells[0];
+                                q.slow_cells[0] = c->cell;
+                                largest_slow = c->size_bytes;
+                        }
+                        q.n_slow_cells++;
+                }
+        }
+        if (!dram || q.n_slow_cells == 0)
+                return false;
+        q.dram_cell = dram->cell;
+        q.dram_pages = dram->size_bytes / PAGE_BYTES;
+        *ret = q;
+        return true;
+}
+
+static Verdict domain_judge(Domain *d, const DomainFacts *facts) {
+        if (!facts->policy.managed)
+                return VERDICT_NOT_MANAGED;
+        if (facts->frozen)
+                return VERDICT_FROZEN;
+        if (!question_ask(d, facts, &d->question))
+                return VERDICT_NO_TIERS;
+        if (!d->sampled)
+                return VERDICT_NO_SAMPLES;
+        if (d->state == DOMAIN_WARMING)
+                return VERDICT_WARMING_UP;
+        if (!facts->agent_ready)
+                return VERDICT_NO_AGENT;
+        if (d->state == DOMAIN_BUSY)
+                return VERDICT_BUSY;
+        if (d->state == DOMAIN_SETTLING)
+                return VERDICT_SETTLING;
+        return VERDICT_BALANCED;
+}
+
+void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret) {
+        Decision decision = { .domain = d->domain, .when = now, .verdict = domain_judge(d, facts) };
+
+        d->wants = false;
+        if (decision.verdict == VERDICT_BUSY)
+                decision.order = d->under_way.order;
+        if (decision.verdict == VERDICT_BALANCED) {
+                plan_compute(&d->question, &d->plan);
+                decision.threshold = d->plan.threshold;
+                decision.hot_slow_pages = d->plan.hot_slow_pages;
+                decision.hot_dram_pages = d->plan.hot_dram_pages;
+                decision.cold_dram_pages = d->plan.cold_dram_pages;
+                d->wants = d->plan.pages >= policy_min_order_pages(&facts->policy);
+                if (d->wants)
+                        decision.verdict = VERDICT_RATE_CAPPED; /* until it is granted bytes */
+        }
+        *ret = decision;
+}
+
+static int page_list_copy(PageList *to, const PageList *from) {
+        PageRange *ranges = malloc(MAX(from->n_ranges, 1U) * sizeof(*ranges));
+
+        if (!ranges)
+                return -ENOMEM;
+        memcpy(ranges, from->ranges, from->n_ranges * sizeof(*ranges));
+        *to = *from;
+        to->ranges = ranges;
+        return 0;
+}
+
+static int order_copy(Order *to, const Order *from) {
+        Order copy = *from;
+
+        copy.promote.ranges = copy.demote.ranges = NULL;
+        if (page_list_copy(&copy.promote, &from->promote) < 0 ||
+            page_list_copy(&copy.demote, &from->demote) < 0) {
+                order_done(&copy);
+                return -ENOMEM;
+        }
+        *to = copy;
+        return 0;
+}
+
+int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_pages, bool dry_run,
+                 usec_t now, Order *ret, Decision *decision) {
+        Order o = { .domain = d->domain, .order = id, .dry_run = dry_run };
+        uint8_t least;
+        int r;
+
+        r = plan_list(&d->question, &d->plan, n_pages, d->demote_from, &o.promote, &o.demote, &least);
+        if (r < 0)
+                return r;
+        if (dry_run)
+                domain_settle(d, policy);
+        else {
+                r = order_copy(&d->under_way, &o);
+                if (r < 0) {
+                        order_done(&o);
+                        return r;
+                }
+                d->ordered_at = now;
+                d->least_heat = least;
+                d->totals.orders++;
+                domain_set_state(d, DOMAIN_BUSY);
+        }
+        decision->verdict = dry_run ? VERDICT_DRY_RUN : VERDICT_ORDERED;
+        decision->order = id;
+        decision->promote_pages = o.promote.n_pages;
+        decision->demote_pages = o.demote.n_pages;
+        *ret = o;
+        return 0;
+}
+
+void domain_cancel_order(Domain *d) {
+        if (d->state != DOMAIN_BUSY)
+                return;
+        order_done(&d->under_way);
+        d->totals.orders--;
+        domain_set_state(d, DOMAIN_READY);
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The heat of a domain's frames: one byte per 4 KiB, kept per contiguous range, with a histogram per cell.
+ * Owns the decay and the arithmetic of heat; never decides what to move.
+ *
+ * Heat is the share of recent samples in which a frame was found written, 0..255: an exponentially weighted
+ * mean over about HEAT_MEMORY epochs. A frame written in every sample approaches 255; one that is never
+ * written again reaches 0.
+ */
+#pragma once
+
+#include "core/facts.h"
+
+#define HEAT_VALUES 256
+#define HEAT_MEMORY 8 /* weight of one epoch is 1/8: half of the heat is gone after 5 epochs */
+#define HEAT_BLOCK                                                                                          \
+        512 /* frames (2 MiB) that share one "all cold" mark, so that cold memory costs one read */
+
+typedef struct HeatRange {
+        uint64_t gfn;
+        uint64_t n_pages;
+        uint32_t cell;
+        uint32_t slot;    /* index of the cell in the heatmap's histograms */
+        uint8_t *heat;    /* n_pages */
+        uint8_t *live;    /* per HEAT_BLOCK frames: 0 if all of them have heat 0 */
+        uint64_t *barred; /* one bit per frame that is not to be promoted for now; NULL when there is none */
+} HeatRange;
+
+typedef struct Heatmap {
+        HeatRange *ranges; /* ascending by gfn */
+        size_t n_ranges;
+        uint32_t cells[CELLS_MAX]; /* slot -> cell */
+        size_t n_cells;
+        uint64_t histogram[CELLS_MAX][HEAT_VALUES]; /* pages per slot and heat */
+} Heatmap;
+
+void heatmap_done(Heatmap *m);
+
+/* Takes new ranges over: frames that stay in the same cell keep their heat. The ranges must be valid
+ * (ascending, at most CELLS_MAX different cells). Returns 0, or -ENOMEM with m unchanged. */
+int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges);
+bool heatmap_has_ranges(const Heatmap *m, const RangeFacts *ranges, size_t n_ranges);
+
+/* One epoch: decays all heat and adds what was seen in this epoch's samples (> 0). The ranges are those of
+ * heatmap_set_ranges(), each with counters. Every counter is read once; any value is valid. */
+void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
+
+/* Gives frames a heat; frames that are not in the map are passed over. */
+void heatmap_set_heat(Heatmap *m, uint64_t gfn, uint64_t n_pages, uint8_t heat);
+
+/* Bars frames from promotion until heatmap_unbar(). Returns 0 or -ENOMEM. */
+int heatmap_bar(Heatmap *m, uint64_t gfn, uint64_t n_pages);
+void heatmap_unbar(Heatmap *m);
+
+/* The slot of a cell, or -ENOENT when no range lies in it. */
+int heatmap_find_slot(const Heatmap *m, uint32_t cell);
+
+/* The heat of a frame, or -ENOENT. */
+int heatmap_get_heat(const Heatmap *m, uint64_t gfn);
+
+/* What a frame has after it was seen in a single sample, of so many per epoch. */
+uint32_t heat_of_one_sighting(uint32_t samples);
+
+/* Band of a heat: 0 is heat 0, band i >= 1 holds [2^(i-1), 2^i). */
+static inline unsigned heat_band(unsigned heat) {
+        return heat ? 32U - (unsigned) __builtin_clz(heat) : 0;
+}
+
+static inline bool heat_range_is_barred(const HeatRange *r, uint64_t i) {
+        return r->barred && (r->barred[i / 64] >> (i % 64) & 1);
+}

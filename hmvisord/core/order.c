@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Orders and decisions as values and as text for people. Owns no policy.
+ */
+#include <inttypes.h>
+
+#include "core/order.h"
+
+const char *verdict_to_string(Verdict v) {
+        static const char *const names[_VERDICT_MAX] = {
+                [VERDICT_ORDERED] = "ordered",         [VERDICT_DRY_RUN] = "dry-run",
+                [VERDICT_WARMING_UP] = "warming-up",   [VERDICT_NO_SAMPLES] = "no-samples",
+                [VERDICT_FROZEN] = "frozen",           [VERDICT_NOT_MANAGED] = "not-managed",
+                [VERDICT_NO_AGENT] = "no-agent",       [VERDICT_BUSY] = "busy",
+                [VERDICT_SETTLING] = "settling",       [VERDICT_BALANCED] = "balanced",
+                [VERDICT_RATE_CAPPED] = "rate-capped", [VERDICT_NO_TIERS] = "no-tiers",
+        };
+
+        return (unsigned) v < _VERDICT_MAX ? names[v] : "unknown";
+}
+
+int decision_describe(const Decision *d, char *buf, size_t size) {
+        switch (d->verdict) {
+        case VERDICT_ORDERED:
+        case VERDICT_DRY_RUN:
+                return snprintf(buf, size,
+                                "%s %" PRIu64 " pages promoted and up to %" PRIu64
+                                " demoted in exchange (order %" PRIu64 "): %" PRIu64
+                                " pages on slow memory were hot (heat %" PRIu32 " and above), %" PRIu64
+                                " DRAM pages cold",
+                                d->verdict == VERDICT_ORDERED ? "ordered" : "dry run, nothing sent:",
+                                d->promote_pages, MIN(d->promote_pages, d->demote_pages), d->order,
+                                d->hot_slow_pages, d->threshold, d->cold_dram_pages);
+        case VERDICT_BALANCED:
+                return snprintf(buf, size,
+                                "promoted nothing: %" PRIu64 " pages on slow memory are hot (heat %" PRIu32
+                                " and above), too few of them hotter than the DRAM pages that they would "
+                                "displace (%" PRIu64 " hot, %" PRIu64 " cold)",
+                                d->hot_slow_pages, d->threshold, d->hot_dram_pages, d->cold_dram_pages);
+        case VERDICT_RATE_CAPPED:
+                return snprintf(buf, size,
+                                "promoted nothing yet: the migration rate cap is used up (%" PRIu64
+                                " pages on slow memory are hot, %" PRIu64 " DRAM pages cold)",
+                                d->hot_slow_pages, d->cold_dram_pages);
+        case VERDICT_WARMING_UP:
+                return snprintf(buf, size, "promoted nothing yet: heat is still being gathered");
+        case VERDICT_NO_SAMPLES:
+                return snprintf(buf, size,
+                                "promoted nothing: no samples in this epoch, tracking rests or is blocked");
+        case VERDICT_FROZEN:
+                return snprintf(buf, size, "promoted nothing: the domain is migrating, paused or resetting");
+        case VERDICT_NOT_MANAGED:
+                return snprintf(buf, size,
+                                "promoted nothing: the domain is observed, not managed (hmvctl manage)");
+        case VERDICT_NO_AGENT:
+                return snprintf(buf, size, "promoted nothing: the guest agent does not take orders now");
+        case VERDICT_BUSY:
+                return snprintf(buf, size, "promoted nothing more: order %" PRIu64 " is under way",
+                                d->order);
+        case VERDICT_SETTLING:
+                return snprintf(buf, size, "promoted nothing yet: the last order just ended, heat settles");
+        case VERDICT_NO_TIERS:
+                return snprintf(
+                        buf, size,
+                        "promoted nothing: the domain lacks a DRAM cell or a slow cell (hmvctl bind)");
+        case _VERDICT_MAX:
+                break;
+        }
+        return snprintf(buf, size, "no decision");
+}
+
+void order_list_done(OrderList *l) {
+        for (size_t i = 0; i < l->n_orders; i++) {
+                free(l->orders[i].promote.ranges);
+                free(l->orders[i].demote.ranges);
+        }
+        free(l->orders);
+        free(l->decisions);
+        *l = (OrderList){ 0 };
+}
