@@ -1,0 +1,261 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Tier discovery and the placement of a mapping, on small trees of sysfs and procfs that each test makes in a
+ * folder of its own.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <ftw.h>
+#include <sys/stat.h>
+
+#include <cmocka.h>
+
+#include "base/units.h"
+#include "io/host.h"
+
+static char root[64];
+
+static void put(const char *path, const char *text) {
+        char full[512];
+        FILE *f;
+
+        snprintf(full, sizeof(full), "%s%s", root, path);
+        for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
+                *p = '\0';
+                (void) mkdir(full, 0755);
+                *p = '/';
+        }
+        f = fopen(full, "we");
+        assert_non_null(f);
+        fputs(text, f);
+        fclose(f);
+}
+
+static void put_node(unsigned node, unsigned mib, const char *cpus, const char *distance) {
+        char path[128], text[256];
+
+        snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/meminfo", node);
+        snprintf(text, sizeof(text), "Node %u MemTotal:       %u kB\nNode %u MemFree:        %u kB\n", node, mib * 1024, node,
+                 mib * 512);
+        put(path, text);
+        snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", node);
+        put(path, cpus);
+        snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/distance", node);
+        put(path, distance);
+}
+
+/* The lab's host: node 0 with two CPUs, node 1 without. */
+static int setup(void **state) {
+        strcpy(root, "/tmp/hmvisor-host-test-XXXXXX");
+        assert_non_null(mkdtemp(root));
+        put("/sys/devices/system/node/online", "0-1\n");
+        put_node(0, 2048, "0-1\n", "10 28\n");
+        put_node(1, 1024, "\n", "28 10\n");
+        return 0;
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
+        return remove(path);
+}
+
+static int teardown(void **state) {
+        return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static void assert_nodes(const HostTiers *t, Tier tier, bool suggested, const char *wanted) {
+        char buf[64];
+
+        host_tiers_nodelist(t, tier, suggested, buf, sizeof(buf));
+        assert_string_equal(buf, wanted);
+}
+
+static void discover(const char *dram, const char *slow, HostTiers *ret) {
+        Outcome o = {};
+
+        if (host_tiers_discover(root, dram, slow, ret, &o) < 0)
+                fail_msg("%s", o.text);
+}
+
+static void discover_fails(const char *dram, const char *slow, OutcomeCode code, const char *says) {
+        HostTiers t;
+        Outcome o = {};
+
+        assert_true(host_tiers_discover(root, dram, slow, &t, &o) < 0);
+        assert_int_equal(o.code, code);
+        if (!strstr(o.text, says))
+                fail_msg("'%s' does not say '%s'", o.text, says);
+}
+
+static void test_distance_is_a_suggestion(void **state) {
+        HostTiers t;
+
+        discover(NULL, NULL, &t);
+        assert_int_equal(t.n_nodes, 2);
+        assert_int_equal(t.nodes[0].total_bytes, 2048 * MIB);
+        assert_int_equal(t.nodes[0].free_bytes, 1024 * MIB);
+        assert_int_equal(t.nodes[0].n_cpus, 2);
+        assert_string_equal(t.nodes[0].cpus, "0-1");
+        assert_int_equal(t.nodes[0].distance_from_dram, 10);
+        assert_int_equal(t.nodes[1].tier, TIER_SLOW);
+        assert_int_equal(t.nodes[1].source, TIER_FROM_DISTANCE);
+        assert_int_equal(t.nodes[1].n_cpus, 0);
+        assert_string_equal(t.nodes[1].cpus, "");
+        assert_int_equal(t.nodes[1].distance_from_dram, 28);
+        assert_nodes(&t, TIER_DRAM, false, "0");
+        assert_nodes(&t, TIER_SLOW, false, "");
+        assert_nodes(&t, TIER_SLOW, true, "1");
+}
+
+static void test_kernel_tiers(void **state) {
+        HostTiers t;
+
+        put("/sys/devices/virtual/memory_tiering/memory_tier4/nodelist", "0\n");
+        put("/sys/devices/virtual/memory_tiering/memory_tier84/nodelist", "1\n");
+        put("/sys/devices/virtual/memory_tiering/uevent", "");
+        put("/sys/devices/system/node/node0/access1/initiators/read_latency", "90\n");
+        put("/sys/devices/system/node/node0/access1/initiators/read_bandwidth", "20000\n");
+        put("/sys/devices/system/node/node1/access0/initiators/read_latency", "300\n");
+        put("/sys/devices/system/node/node1/access0/initiators/read_bandwidth", "5000\n");
+        discover(NULL, NULL, &t);
+        assert_int_equal(t.nodes[1].source, TIER_FROM_KERNEL);
+        assert_nodes(&t, TIER_SLOW, false, "1");
+        assert_int_equal(t.nodes[0].latency_ns, 90);
+        assert_int_equal(t.nodes[0].bandwidth_mibs, 20000);
+        assert_int_equal(t.nodes[1].latency_ns, 300);
+        assert_int_equal(t.nodes[1].bandwidth_mibs, 5000);
+}
+
+/* Without an HMAT the kernel puts a CPU-less node into DRAM's tier: that must not make it DRAM. */
+static void test_kernel_same_tier_says_nothing(void **state) {
+        HostTiers t;
+
+        put("/sys/devices/virtual/memory_tiering/memory_tier4/nodelist", "0-1\n");
+        discover(NULL, NULL, &t);
+        assert_int_equal(t.nodes[1].source, TIER_FROM_DISTANCE);
+        assert_nodes(&t, TIER_SLOW, false, "");
+}
+
+static void test_configuration_wins(void **state) {
+        HostTiers t;
+
+        put("/sys/devices/virtual/memory_tiering/memory_tier4/nodelist", "0\n");
+        put("/sys/devices/virtual/memory_tiering/memory_tier84/nodelist", "1\n");
+        discover(NULL, "0", &t);
+        assert_int_equal(t.nodes[0].tier, TIER_SLOW);
+        assert_int_equal(t.nodes[0].source, TIER_FROM_CONF);
+        discover("0", "1", &t);
+        assert_nodes(&t, TIER_DRAM, false, "0");
+        assert_nodes(&t, TIER_SLOW, false, "1");
+        assert_int_equal(t.nodes[1].source, TIER_FROM_CONF);
+}
+
+static void test_many_nodes(void **state) {
+        HostTiers t;
+
+        put("/sys/devices/system/node/online", "0-3,5,7\n");
+        put_node(0, 2048, "0-3,8\n", "10 21 17 28 28 28\n");
+        put_node(1, 2048, "4-7\n", "21 10 28 17 28 28\n");
+        put_node(2, 4096, "\n", "17 28 10 28 28 28\n");
+        put_node(3, 4096, "\n", "28 17 28 10 28 28\n");
+        put_node(5, 4096, "\n", "40 31 28 28 10 28\n");
+        put_node(7, 0, "9\n", "28 28 28 28 28 10\n");       /* CPUs, no memory */
+        discover(NULL, NULL, &t);
+        assert_int_equal(t.n_nodes, 5);
+        assert_int_equal(t.nodes[0].n_cpus, 5);
+        assert_nodes(&t, TIER_DRAM, false, "0-1");
+        assert_nodes(&t, TIER_SLOW, true, "2-3,5");
+        assert_int_equal(t.nodes[2].distance_from_dram, 17);
+        assert_int_equal(t.nodes[3].distance_from_dram, 17);   /* from node 1 */
+        assert_int_equal(t.nodes[4].distance_from_dram, 28);   /* of column 5, which is node 5's */
+        discover("0-1", "2,5", &t);
+        assert_int_equal(t.n_nodes, 4);                        /* node 3 is in neither list */
+        assert_nodes(&t, TIER_SLOW, false, "2,5");
+}
+
+static void test_errors(void **state) {
+        discover_fails("0", "0", OUTCOME_BAD_ARGUMENT, "both");
+        discover_fails("0", "2", OUTCOME_NO_TIER, "it has 0-1");
+        discover_fails("0", "1-", OUTCOME_BAD_ARGUMENT, "SlowNodes");
+        discover_fails("0", "3-1", OUTCOME_BAD_ARGUMENT, "SlowNodes");
+        discover_fails("0", "1,", OUTCOME_BAD_ARGUMENT, "SlowNodes");
+        discover_fails("0", "", OUTCOME_BAD_ARGUMENT, "SlowNodes");
+        discover_fails("0", "99", OUTCOME_BAD_ARGUMENT, "SlowNodes");
+        discover_fails("x", NULL, OUTCOME_BAD_ARGUMENT, "DramNodes");
+        put("/sys/devices/system/node/online", "0-99\n");
+        discover_fails(NULL, NULL, OUTCOME_UNSUPPORTED, "64 nodes");
+        put("/sys/devices/system/node/online", "0-2\n");
+        discover_fails(NULL, NULL, OUTCOME_FAILED, "node 2");
+}
+
+static void test_real_machine(void **state) {
+        HostTiers t;
+        Outcome o = {};
+
+        if (access("/sys/devices/system/node/online", R_OK) < 0)
+                skip();
+        assert_int_equal(host_tiers_discover("/", NULL, NULL, &t, &o), 0);
+        assert_true(t.n_nodes > 0);
+        assert_int_equal(t.nodes[0].tier, TIER_DRAM);
+}
+
+static void test_mapping(void **state) {
+        uint64_t bytes[HOST_NODES_MAX];
+
+        put("/proc/42/maps",
+            "7f0000000000-7f0010000000 rw-s 00000000 00:01 1001                       /memfd:memory-backend-memfd (deleted)\n"
+            "7f0010000000-7f0020000000 rw-s 10000000 00:01 1001                       /memfd:memory-backend-memfd (deleted)\n"
+            "7f0020000000-7f0030000000 rw-s 00000000 00:01 1002                       /memfd:memory-backend-memfd (deleted)\n"
+            "7f0030000000-7f0031000000 rw-p 00000000 00:00 0\n"
+            "7f0032000000-7f0033000000 rw-p 00000000 00:00 0                          [stack]\n");
+        put("/proc/42/numa_maps",
+            "7f0000000000 bind:0 file=/memfd:memory-backend-memfd\\040(deleted) dirty=12 active=0 N0=10 N1=2 kernelpagesize_kB=4\n"
+            "7f0010000000 bind:0 file=/memfd:memory-backend-memfd\\040(deleted) dirty=5 N0=5 kernelpagesize_kB=4\n"
+            "7f0020000000 bind:1 file=/memfd:memory-backend-memfd\\040(deleted) huge dirty=3 N1=3 kernelpagesize_kB=2048\n"
+            "7f0030000000 default anon=7 dirty=7 N0=7 kernelpagesize_kB=4\n"
+            "7f0032000000 default stack anon=1 dirty=1 N0=1 N99=5 kernelpagesize_kB=4\n");
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0000001000, bytes), 0);   /* both pieces of the file */
+        assert_int_equal(bytes[0], 15 * 4096);
+        assert_int_equal(bytes[1], 2 * 4096);
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0020000000, bytes), 0);
+        assert_int_equal(bytes[0], 0);
+        assert_int_equal(bytes[1], 6 * MIB);
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0030000000, bytes), 0);   /* anonymous: that piece only */
+        assert_int_equal(bytes[0], 7 * 4096);
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0032ffffff, bytes), 0);
+        assert_int_equal(bytes[0], 4096);
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0033000000, bytes), -ENOENT);
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0031000000, bytes), -ENOENT);
+        assert_int_equal(host_mapping_node_bytes(root, 43, 0, bytes), -ESRCH);
+}
+
+static void test_mapping_of_self(void **state) {
+        uint64_t bytes[HOST_NODES_MAX], sum = 0;
+        char *heap = malloc(64 * KIB);
+
+        assert_non_null(heap);
+        memset(heap, 1, 64 * KIB);
+        if (access("/proc/self/numa_maps", R_OK) < 0) {
+                free(heap);
+                skip();
+        }
+        assert_int_equal(host_mapping_node_bytes("/", getpid(), (uintptr_t) heap, bytes), 0);
+        for (size_t i = 0; i < HOST_NODES_MAX; i++)
+                sum += bytes[i];
+        assert_true(sum >= 64 * KIB);
+        free(heap);
+}
+
+#define TREE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TREE_TEST(test_distance_is_a_suggestion), TREE_TEST(test_kernel_tiers),
+                TREE_TEST(test_kernel_same_tier_says_nothing), TREE_TEST(test_configuration_wins),
+                TREE_TEST(test_many_nodes), TREE_TEST(test_errors), TREE_TEST(test_mapping),
+                cmocka_unit_test(test_real_machine), cmocka_unit_test(test_mapping_of_self),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
