@@ -38,19 +38,34 @@ static int on_timeout(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_exit(sd_event_source_get_event(s), 1);
 }
 
-int events_sleep(usec_t usec) {
+/* Returns 1 when the time has passed, 0 on a signal of add_signals(), or -errno. */
+static int sleep_or_signal(usec_t usec) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
-        sigset_t before;
+        sigset_t ignored;
         int r;
 
         r = sd_event_new(&event);
-        if (r < 0)
-                return r;
-        r = add_signals(event, &before);
+        if (r >= 0)
+                r = add_signals(event, &ignored);
         if (r >= 0)
                 r = sd_event_add_time_relative(event, NULL, CLOCK_MONOTONIC, usec, 0, on_timeout, NULL);
-        if (r >= 0)
-                r = sd_event_loop(event);
+        return r < 0 ? r : sd_event_loop(event);
+}
+
+int events_repeat(usec_t interval, int (*step)(void *userdata), void *userdata) {
+        sigset_t set, before;
+        int r;
+
+        sigemptyset(&set);
+        sigaddset(&set, SIGINT);
+        sigaddset(&set, SIGTERM);
+        if (sigprocmask(SIG_BLOCK, &set, &before) < 0)
+                return -errno;
+        do {
+                r = step(userdata);
+                if (r >= 0)
+                        r = sleep_or_signal(interval);
+        } while (r > 0);
         (void) sigprocmask(SIG_SETMASK, &before, NULL);
         return r;
 }

@@ -15,43 +15,48 @@
 #define PAGE_BYTES UINT64_C(4096)
 #define EXPLAIN_LINES 10
 
-static int get_heat(Ctl *ctl, const char *path, Outcome *o) {
+typedef struct HeatView {
+        Ctl *ctl;
+        const char *path;
+        Outcome *o;
+        size_t shown;
+} HeatView;
+
+static int show_heat(void *userdata) {
         _cleanup_json_ json_object *cells = NULL;
+        HeatView *v = userdata;
+        Ctl *ctl = v->ctl;
         int r;
 
-        r = client_call(ctl, path, CLIENT_DOMAIN, "GetHeat", o, &cells, "");
+        r = client_call(ctl, v->path, CLIENT_DOMAIN, "GetHeat", v->o, &cells, "");
         if (r < 0)
                 return r;
+        if (!ctl->json && v->shown++ > 0)
+                fputc('\n', ctl->out);
         if (ctl->json)
                 json_print(cells, ctl->out);
         else if (json_object_array_length(cells) == 0)
                 fputs("No cells: the domain is off or not bound.\n", ctl->out);
         else
                 heat_print(cells, terminal_width(), streq(nl_langinfo(CODESET), "UTF-8"), ctl->out);
+        fflush(ctl->out);
         return 0;
 }
 
 static int run_heat(Ctl *ctl, const Args *args, Outcome *o) {
         usec_t watch = args_time(args, "watch");
         _cleanup_free_ char *path = NULL;
+        HeatView v = { .ctl = ctl, .o = o };
         int r;
 
+        if (args_flag(args, "watch") && watch < 100 * USEC_PER_MSEC)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--watch: at least 100ms");
         r = client_find_domain(ctl, args_text(args, "domain"), &path, o);
         if (r < 0)
                 return r;
-        if (args_flag(args, "watch") && watch < 100 * USEC_PER_MSEC)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--watch: at least 100ms");
-        for (;;) {
-                r = get_heat(ctl, path, o);
-                if (r < 0 || watch == 0)
-                        return r;
-                fflush(ctl->out);
-                r = events_sleep(watch);
-                if (r <= 0)   /* interrupted: that is how a watch ends */
-                        return 0;
-                if (!ctl->json)
-                        fputc('\n', ctl->out);
-        }
+        v.path = path;
+        r = watch > 0 ? events_repeat(watch, show_heat, &v) : show_heat(&v);
+        return r < 0 && o->code == OUTCOME_OK ? outcome_set(o, OUTCOME_FAILED, "cannot wait: %s", strerror(-r)) : r;
 }
 
 static int number_row(Table *t, const char *name, json_object *stats, const char *key) {

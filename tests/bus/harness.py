@@ -63,20 +63,27 @@ class Daemon:
     """A process that says "ready" on its output and takes lines of script."""
 
     def __init__(self, command, env):
-        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                        bufsize=1)
+        self.process = subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0)
         self.seen = []
+        self.rest = b''
 
     def line(self, seconds=20):
-        if not select.select([self.process.stdout], [], [], seconds)[0]:
-            raise AssertionError('the fake daemon says nothing')
-        return self.process.stdout.readline().rstrip('\n')
+        """The next line of output; '' at its end."""
+        while b'\n' not in self.rest:
+            if not select.select([self.process.stdout], [], [], seconds)[0]:
+                raise AssertionError('the fake daemon says nothing')
+            more = self.process.stdout.read(4096)
+            if not more:
+                return ''
+            self.rest += more
+        line, self.rest = self.rest.split(b'\n', 1)
+        return line.decode()
 
     def tell(self, text):
         """One line of script; what is printed before its answer is kept in .seen."""
-        self.process.stdin.write(text + '\n')
+        self.process.stdin.write(text.encode() + b'\n')
         while (answer := self.line()) not in ('ok', 'error'):
-            if answer == '' and self.process.poll() is not None:
+            if answer == '':
                 raise AssertionError('the fake daemon ended')
             self.seen.append(answer)
         if answer != 'ok':

@@ -1,0 +1,327 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""hmvctl as a process against the scripted daemon: what it prints, its exit codes, events, completion, the shell.
+
+Texts are compared with golden/; UPDATE_GOLDEN=1 writes them anew.
+"""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+import unittest
+
+from harness import BusTest, HERE, wait_until
+
+
+class Base(BusTest):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.start_polkit()   # who runs the tests need not be root
+
+    def setUp(self):
+        self.fake = self.start_fake()
+
+    def tearDown(self):
+        if self.fake.process.poll() is None:
+            self.assertEqual(self.fake.stop(), 0)
+
+    def ok(self, *args, **kwargs):
+        code, output, errors = self.run_hmvctl(*args, **kwargs)
+        self.assertEqual((code, errors), (0, ''), args)
+        return output
+
+    def fails(self, code, *args, **kwargs):
+        """Returns the one line on standard error."""
+        got, _, errors = self.run_hmvctl(*args, **kwargs)
+        self.assertEqual(got, code, f'{args}: {errors}')
+        self.assertRegex(errors, r'\Aerror: [^\n]{10,}\n\Z')
+        return errors
+
+    def golden(self, name, text):
+        file = HERE / 'golden' / f'{name}.txt'
+        if os.environ.get('UPDATE_GOLDEN'):
+            file.write_text(text)
+        self.maxDiff = None
+        self.assertEqual(text, file.read_text(), f'golden/{file.name}')
+
+
+class Output(Base):
+    def test_tables(self):
+        for name, words in {
+                'list': ['list'], 'list-name': ['list', '--name'], 'info': ['info', 'hot'], 'info-degraded': ['info', 'odd'],
+                'tiers': ['tiers'], 'heat': ['heat', 'hot'], 'stats': ['stats', 'hot'], 'verify': ['verify', 'hot'],
+                'explain': ['explain', 'hot', '--lines', '2'], 'policy-get': ['policy', 'get', 'hot'],
+                'bind-dry-run': ['bind', 'plain', '--dram', '256M', '--slow=1.5G', '--dry-run']}.items():
+            with self.subTest(name):
+                self.golden(name, self.ok(*words))
+
+    def test_heat_without_utf8_and_narrow(self):
+        self.golden('heat-ascii', self.ok('heat', 'hot', env={'LC_ALL': 'C', 'COLUMNS': '60'}))
+
+    def test_help(self):
+        self.golden('help', self.ok('help'))
+        self.golden('usage', self.ok('--help'))
+        verbs = re.findall(r'^    (\S+(?: (?:get|set))?) {2,}', self.ok('help'), re.M)
+        self.assertGreater(len(verbs), 14)
+        for verb in verbs:
+            text = self.ok('help', *verb.split())
+            self.golden('help-' + verb.replace(' ', '-'), text)
+            self.assertEqual(self.ok(*verb.split(), '--help'), text)
+        self.assertIn('policy get', self.ok('help', 'policy'))
+        self.assertIn('Host and daemon', self.ok('help', 'host'))
+        self.fails(2, 'help', 'nothing')
+
+    def test_json(self):
+        for words in (['list'], ['info', 'hot'], ['tiers'], ['heat', 'hot'], ['stats', 'hot'], ['verify', 'hot'],
+                      ['explain', 'hot'], ['policy', 'get', 'hot'], ['version'], ['manage', 'hot'], ['unmanage', 'hot'],
+                      ['policy', 'set', 'hot', 'RateCap=9M'], ['unbind', 'hot', '--dry-run'],
+                      ['bind', 'plain', '--dram', '4M', '--slow', '4M', '--dry-run']):
+            for command in ([*words, '--json'], ['--json', *words], ['-j', *words]):
+                with self.subTest(command):
+                    json.loads(self.ok(*command))
+        self.assertEqual([d['Name'] for d in json.loads(self.ok('list', '--json'))], ['cold', 'hot', 'odd', 'plain'])
+        self.assertEqual(json.loads(self.ok('info', 'hot', '--json'))['Cells'][0]['SizeBytes'], 256 << 20)
+        self.assertEqual(json.loads(self.ok('policy', 'get', 'hot', 'RateCap', '--json')), {'RateCap': '9M'})
+        self.assertEqual(json.loads(self.ok('stats', 'hot', '--json'))['SkippedPages']['pinned'], 7)
+
+    def test_quiet_and_readonly(self):
+        self.assertEqual(self.ok('-q', 'manage', 'hot'), '')
+        self.fails(16, '-r', 'unmanage', 'hot')
+        self.assertEqual(self.fake.seen, [])
+        self.ok('-r', 'list')
+
+    def test_live_and_config(self):
+        for words, expected in ((['hot'], 'live=1 config=1'), (['hot', '--live'], 'live=1 config=0'),
+                                (['--config', 'hot'], 'live=0 config=1'), (['--domain', 'cold'], 'live=0 config=1'),
+                                (['--domain=hot', '--live', '--config'], 'live=1 config=1')):
+            self.fake.seen.clear()
+            self.ok('manage', *words)
+            self.ok('policy', 'set', *words, 'RateCap=5M')
+            self.fake.tell('counters hot 0 0')
+            self.assertIn(expected, self.fake.seen[0])
+            self.assertTrue(all(s.endswith(expected) for s in self.fake.seen), self.fake.seen)
+
+    def test_command_lists(self):
+        self.assertEqual(self.ok('list --name; policy get "hot" RateCap'), 'cold\nhot\nodd\nplain\nRateCap=64M\n')
+        code, output, errors = self.run_hmvctl("version; info 'no such'; list")
+        self.assertEqual(code, 3)
+        self.assertIn("'no such'", errors)
+        self.assertNotIn('Id', output, 'a failure ends the list')
+        self.assertEqual(self.ok('list --name; quit; tiers').count('\n'), 4)
+        self.assertEqual(self.ok(stdin='list --name\n\nversion\n').count('\n'), 7)
+        self.fails(3, stdin='info nope\nlist\n')
+        self.fails(2, 'list "open')
+
+
+class Errors(Base):
+    def test_codes(self):
+        for code, words in (
+                (2, ['nonsense']), (2, ['info']), (2, ['info', 'hot', 'cold']), (2, ['info', '--nope', 'hot']),
+                (2, ['list', '-x']), (2, ['bind', 'plain', '--dram', '4M']), (2, ['bind', 'plain', '--dram', 'x', '--slow', '4M']),
+                (2, ['bind', 'plain', '--dram', '3M', '--slow', '4M']), (2, ['explain', 'hot', '--lines', '0']),
+                (2, ['explain', 'hot', '--lines']), (2, ['policy', 'set', 'hot', 'novalue']), (2, ['policy', 'set', 'hot']),
+                (2, ['policy', 'set', 'hot', 'Nope=1']), (2, ['policy', 'get', 'hot', 'Nope']), (2, ['policy']),
+                (2, ['info', 'hot', '--domain', 'cold']), (2, ['manage', 'hot', '--live=yes']), (2, ['info', '']),
+                (2, ['info', 'x' * 300]), (2, ['-c', 'unix:path=/x', '-H', 'y', 'list']), (2, ['info', b'\xff\xfe']),
+                (3, ['info', 'nope']), (3, ['heat', 'nope']), (3, ['manage', '99']),
+                (4, ['verify', 'cold']), (4, ['manage', 'cold', '--live']),
+                (6, ['unbind', 'plain']), (7, ['bind', 'hot', '--dram', '4M', '--slow', '4M']), (13, ['verify', 'odd'])):
+            with self.subTest(words):
+                self.fails(code, *words)
+        self.assertEqual(self.run_hmvctl('--nonsense')[0], 2)
+        self.fake.tell('connected no')
+        self.assertIn('libvirt', self.fails(14, 'info', 'hot'))
+
+    def test_verify_names_the_place(self):
+        code, output, errors = self.run_hmvctl('verify', 'odd')
+        self.golden('verify-misplaced', output + errors)
+        code, output, _ = self.run_hmvctl('verify', 'odd', '--json')
+        self.assertEqual((code, json.loads(output)['ok']), (13, False))
+
+    def test_no_daemon(self):
+        self.fake.stop()
+        self.assertIn('systemctl start hmvisord', self.fails(15, 'list'))
+        code, output, _ = self.run_hmvctl('version')
+        self.assertEqual((code, output[:7]), (15, 'hmvctl:'))
+
+    def test_no_bus(self):
+        nowhere = {'DBUS_SYSTEM_BUS_ADDRESS': f'unix:path={self.path}/nowhere'}
+        self.assertIn('D-Bus', self.fails(15, 'list', env=nowhere))
+        self.ok('-c', self.address, 'list', env=nowhere)
+        self.fails(15, '-c', 'garbage', 'list')
+
+    def test_full_disk_is_no_success(self):
+        with open('/dev/full', 'w') as full:
+            p = subprocess.run([self.hmvctl, 'list'], stdout=full, stderr=subprocess.PIPE, env=self.env, timeout=60)
+        self.assertEqual(p.returncode, 1)
+
+
+class Events(Base):
+    def start(self, *words):
+        p = subprocess.Popen([self.hmvctl, 'events', *words], env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                             text=True)
+        self.processes.append(p)
+        time.sleep(0.5)   # its match is with the bus when it prints nothing yet: there is no sign to wait for
+        return p
+
+    def test_one(self):
+        p = self.start()
+        self.fake.tell('event hot order promoted 12 pages')
+        output, errors = p.communicate(timeout=20)
+        self.assertEqual((p.returncode, output), (0, '2023-11-14 22:13:20 order hot: promoted 12 pages\n'))
+
+    def test_filters_and_loop(self):
+        p = self.start('--loop', '--domain', 'hot', '--event', 'order', '--json')
+        for line in ('event cold order not this', 'event hot phase nor this', 'event hot order one', 'event hot order two'):
+            self.fake.tell(line)
+        lines = [json.loads(p.stdout.readline())['Message'] for _ in range(2)]
+        self.assertEqual(lines, ['one', 'two'])
+        p.send_signal(signal.SIGINT)
+        self.assertEqual(p.wait(20), 0)
+        p.communicate()
+
+    def test_timeout(self):
+        self.assertIn('300ms', self.fails(18, 'events', '--timeout', '300ms'))
+        p = self.start('--loop', '--timeout', '2s')
+        self.fake.tell('event hot order one')
+        self.assertEqual((len(p.communicate(timeout=20)[0].splitlines()), p.returncode), (1, 0))
+
+    def test_daemon_goes(self):
+        p, q = self.start(), self.start('--loop')
+        self.fake.stop()
+        p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 15)
+        self.fake = self.start_fake()
+        wait_until('the new daemon says so', lambda: self.run_hmvctl('list')[0] == 0)
+        self.fake.tell('event hot order again')
+        self.assertIn('again', q.stdout.readline())
+        q.terminate()
+        q.communicate(timeout=20)
+
+    def test_watch(self):
+        p = subprocess.Popen([self.hmvctl, 'heat', 'hot', '--watch', '100ms'], env=self.env, stdout=subprocess.PIPE, text=True)
+        seen = 0
+        while seen < 3:
+            seen += p.stdout.readline().startswith('Cell 0')
+        p.send_signal(signal.SIGINT)
+        p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 0)
+
+
+class Completion(Base):
+    def complete(self, *words):
+        return self.ok('complete', '--', *words).split('\n')[:-1]
+
+    def test_words(self):
+        for words, expected in (
+                (['li'], ['list']),
+                (['un'], ['unbind', 'unmanage']),
+                (['pol'], ['policy']),
+                (['policy', ''], ['get', 'set']),
+                (['info', ''], ['cold', 'hot', 'odd', 'plain']),
+                (['info', 'p'], ['plain']),
+                (['info', '--d'], ['--domain']),
+                (['info', '--domain', 'o'], ['odd']),
+                (['info', '--domain=o'], ['--domain=odd']),
+                (['info', 'hot', ''], []),
+                (['bind', 'plain', '--dram', '4M', '--'], ['--slow', '--max-dram', '--max-slow', '--dry-run', '--json']),
+                (['bind', 'plain', '--dram', ''], []),
+                (['policy', 'set', 'hot', ''], ['Managed=', 'DryRun=', 'RateCap=']),
+                (['policy', 'get', 'hot', 'R'], ['RateCap']),
+                (['policy', 'get', 'nope', 'R'], []),
+                (['help', 'st'], ['stats']),
+                (['help', 'obs'], ['observe']),
+                (['events', '--event', 'ph'], ['phase']),
+                (['-c', self.address, 'info', 'h'], ['hot']),
+                (['--re'], ['--readonly']),
+                (['nonsense', 'x', ''], [])):
+            with self.subTest(words):
+                self.assertEqual(self.complete(*words), expected)
+
+    def test_without_daemon(self):
+        self.fake.stop()
+        self.assertEqual(self.complete('info', ''), ['--domain'])
+        self.assertEqual(self.complete('he'), ['heat', 'help'])
+
+    def test_bash(self):
+        script = f'''PATH={self.path}:$PATH; source {HERE.parent.parent}/hmvctl/completion.bash
+                     COMP_WORDS=(hmvctl info p); COMP_CWORD=2; _hmvctl; echo "${{COMPREPLY[@]}}"'''
+        p = subprocess.run(['bash', '-c', script], env=self.env, capture_output=True, text=True, timeout=60)
+        self.assertEqual((p.stdout, p.stderr), ('plain\n', ''))
+
+
+class Shell(Base):
+    def setUp(self):
+        super().setUp()
+        master, slave = pty.openpty()
+        self.fd = master
+        self.shell = subprocess.Popen([self.hmvctl], env=dict(self.env, TERM='xterm', HOME=str(self.path), XDG_STATE_HOME=''),
+                                      stdin=slave, stdout=slave, stderr=slave, start_new_session=True)
+        self.processes.append(self.shell)
+        os.close(slave)
+        self.text = ''
+        self.expect('hmvctl # ')
+
+    def tearDown(self):
+        os.close(self.fd)
+        self.shell.wait(20)
+        super().tearDown()
+
+    def expect(self, pattern):
+        deadline = time.monotonic() + 20
+        while not re.search(pattern, self.text):
+            if not select.select([self.fd], [], [], max(0, deadline - time.monotonic()))[0]:
+                self.fail(f'the shell does not say {pattern!r}: {self.text!r}')
+            self.text += os.read(self.fd, 4096).decode(errors='replace')
+        self.text = self.text[re.search(pattern, self.text).end():]
+
+    def type(self, text):
+        os.write(self.fd, text.encode())
+
+    def test_session(self):
+        self.type('li\t')
+        self.expect('st ')   # of "list": libedit draws what is new only
+        self.type('--name\r')
+        self.expect(r'cold\r\nhot\r\nodd\r\nplain\r\n')
+        self.type('info nope\r')
+        self.expect("error: no domain 'nope'")
+        self.expect('hmvctl # ')
+        self.type('info \t')
+        self.expect(r'cold +hot +odd +plain')
+        self.type('ho\t\r')
+        self.expect('Phase:        managed')
+        self.type('list --name; policy set ho\tRate\t8M\r')
+        self.expect('Policy of domain')
+        self.type('policy get hot RateCap\r')
+        self.expect('RateCap=8M')
+        self.type('events --loop\r')
+        self.expect('Waiting for events')
+        os.kill(self.shell.pid, signal.SIGINT)
+        self.expect('hmvctl # ')
+        self.type('list --name\r')
+        self.expect('cold\r\nhot')
+        self.type('quit\r')
+        self.assertEqual(self.shell.wait(20), 0)
+        history = (self.path / '.local' / 'state' / 'hmvisor' / 'hmvctl-history').read_text()
+        self.assertIn('policy\\040get', history)
+
+    def test_daemon_comes_back(self):
+        self.type('list --name\r')
+        self.expect('plain\r\n')
+        self.fake.stop()
+        self.type('list\r')
+        self.expect('error: hmvisord does not run')
+        self.fake = self.start_fake()
+        self.type('list --name\r')
+        self.expect('plain\r\n')
+        self.type('\x04')
+        self.assertEqual(self.shell.wait(20), 0)
+
+
+if __name__ == '__main__':
+    unittest.main(verbosity=2)
