@@ -1,3 +1,60 @@
-meter_arguments() { :; }
-meter_prepare() { :; }
-meter_build() { :; }
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The meter: a plugin in the lab host's QEMU that counts loads, stores and instructions per physical node.
+# Owns $cache_dir/meter-KEY (plugin and reader) and the page $state_dir/meter.
+
+meter_page=$state_dir/meter
+
+meter_folder() { echo "$cache_dir/meter-$(key_of meter)"; }
+
+meter_build() {
+        local dir
+        dir=$(meter_folder)
+        [ ! -d "$dir" ] || return 0
+        rm -rf "$dir.tmp"
+        mkdir -p "$dir.tmp"
+        gcc -std=gnu17 -O2 -Wall -Wextra -Wno-unused-parameter -fPIC -shared -fvisibility=hidden \
+                -o "$dir.tmp/meter.so" "$lab_dir/meter/meter.c"
+        gcc -std=gnu17 -O2 -D_GNU_SOURCE -Wall -Wextra -o "$dir.tmp/meter-read" "$lab_dir/meter/meter-read.c"
+        mv "$dir.tmp" "$dir"
+        cache_forget_others meter "$(key_of meter)"
+}
+
+meter_prepare() {
+        rm -f "$meter_page"
+        meter_folder >"$state_dir/meter.folder"
+}
+
+# The words that load the plugin into QEMU.
+meter_arguments() {
+        printf -- '-plugin file=%s/meter.so,page=%s,nodes=%s:%s\n' "$(cat "$state_dir/meter.folder")" "$meter_page" \
+                "$(numfmt --from=iec "$host_dram")" "$(numfmt --from=iec "$host_slow")"
+}
+
+meter_read() { "$(cat "$state_dir/meter.folder")/meter-read" "$meter_page" "$@"; }
+
+# A vCPU sees the switch when it idles or resumes; stop and cont make all of them do so at once.
+meter_switch() {
+        meter_read --want "$1"
+        printf '{"execute":"qmp_capabilities"}{"execute":"stop"}{"execute":"cont"}' |
+                socat -t 2 - "UNIX-CONNECT:$state_dir/qmp.sock" >/dev/null
+        meter_read --wait
+}
+
+verb_meter() {
+        local json= reset= switch=
+        while [ $# -gt 0 ]; do
+                case $1 in
+                --json)  json=--json ;;
+                --reset) reset=1 ;;
+                --on)    switch=1 ;;
+                --off)   switch=0 ;;
+                *)       usage_error "meter: unknown option '$1'" ;;
+                esac
+                shift
+        done
+        host_need
+        [ -z "$switch" ] || meter_switch "$switch"
+        [ -z "$reset" ] || meter_read --reset
+        if [ -n "$json" ] || [ -z "$reset$switch" ]; then meter_read $json; fi
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * Reads the meter plugin's page: prints the counts since the last reset, moves the baseline, asks for
+ * counting to go on or off. It never changes a counter.
+ *
+ *     meter-read PAGE [--json] [--reset] [--want 0|1] [--wait]
+ *
+ * --want asks, --wait waits until the plugin has followed (5 s at most; exit code 1 when it has not).
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "meter.h"
+
+#define WAIT_STEPS 500          /* of 10 ms */
+#define COUNTERS (sizeof(MeterCounters) / sizeof(uint64_t))
+
+static uint64_t now_usec(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+}
+
+static MeterPage *page_map(const char *path) {
+        struct stat st;
+        MeterPage *p;
+        int fd;
+
+        fd = open(path, O_RDWR | O_CLOEXEC);
+        if (fd < 0) {
+                fprintf(stderr, "meter-read: cannot open '%s': %m\n", path);
+                return NULL;
+        }
+        if (fstat(fd, &st) < 0 || st.st_size < (off_t) sizeof(MeterPage)) {
+                fprintf(stderr, "meter-read: '%s' is not a meter's page\n", path);
+                close(fd);
+                return NULL;
+        }
+        p = mmap(NULL, sizeof(MeterPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+        if (p == MAP_FAILED || p->magic != METER_MAGIC) {
+                fprintf(stderr, "meter-read: '%s' is not a meter's page\n", path);
+                return NULL;
+        }
+        return p;
+}
+
+/* Sums over the vCPUs. All fields are counters, so the struct is added up as an array of them. */
+static MeterCounters page_sum(const MeterPage *p) {
+        MeterCounters sum = {};
+        uint64_t *to = (uint64_t*) &sum;
+
+        for (unsigned v = 0; v < p->n_vcpus && v < METER_VCPUS_MAX; v++) {
+                const volatile uint64_t *from = (const volatile uint64_t*) (p->vcpu + v);
+
+                for (size_t i = 0; i < COUNTERS; i++)
+                        to[i] += from[i];
+        }
+        return sum;
+}
+
+static void print_counts(const MeterPage *p, const MeterCounters *c, double seconds, bool json) {
+        if (json) {
+                printf("{\"active\":%s,\"seconds\":%.3f,\"instructions\":%" PRIu64 ",\"other_accesses\":%" PRIu64 ",\"nodes\":[",
+                       p->active ? "true" : "false", seconds, c->instructions, c->other_accesses);
+                for (unsigned n = 0; n < p->n_nodes; n++)
+                        printf("%s{\"node\":%u,\"loads\":%" PRIu64 ",\"stores\":%" PRIu64 ",\"load_bytes\":%" PRIu64
+                               ",\"store_bytes\":%" PRIu64 "}",
+                               n ? "," : "", n, c->loads[n], c->stores[n], c->load_bytes[n], c->store_bytes[n]);
+                printf("]}\n");
+                return;
+        }
+        printf("metering is %s; %.1f s since the last reset\n", p->active ? "on" : "off", seconds);
+        printf("%-6s %16s %16s %16s %16s\n", "node", "loads", "stores", "bytes loaded", "bytes stored");
+        for (unsigned n = 0; n < p->n_nodes; n++)
+                printf("%-6u %16" PRIu64 " %16" PRIu64 " %16" PRIu64 " %16" PRIu64 "\n",
+                       n, c->loads[n], c->stores[n], c->load_bytes[n], c->store_bytes[n]);
+        printf("%-6s %16" PRIu64 "\ninstructions: %" PRIu64 "\n", "other", c->other_accesses, c->instructions);
+}
+
+int main(int argc, char **argv) {
+        bool json = false, reset = false, wait = false;
+        int want = -1;
+        MeterPage *p;
+
+        if (argc < 2) {
+                fprintf(stderr, "usage: meter-read PAGE [--json] [--reset] [--want 0|1] [--wait]\n");
+                return 2;
+        }
+        for (int i = 2; i < argc; i++)
+                if (strcmp(argv[i], "--json") == 0)
+                        json = true;
+                else if (strcmp(argv[i], "--reset") == 0)
+                        reset = true;
+                else if (strcmp(argv[i], "--wait") == 0)
+                        wait = true;
+                else if (strcmp(argv[i], "--want") == 0 && i + 1 < argc)
+                        want = strcmp(argv[++i], "1") == 0;
+                else {
+                        fprintf(stderr, "meter-read: unknown argument '%s'\n", argv[i]);
+                        return 2;
+                }
+
+        p = page_map(argv[1]);
+        if (!p)
+                return 1;
+
+        if (want >= 0)
+                __atomic_store_n(&p->wanted, (uint32_t) want, __ATOMIC_RELEASE);
+        if (wait) {
+                for (int i = 0; i < WAIT_STEPS; i++) {
+                        if (__atomic_load_n(&p->active, __ATOMIC_ACQUIRE) == p->wanted)
+                                return 0;
+                        nanosleep(&(struct timespec) { .tv_nsec = 10000000 }, NULL);
+                }
+                fprintf(stderr, "meter-read: the plugin did not switch; is the machine running?\n");
+                return 1;
+        }
+        if (want >= 0)
+                return 0;
+
+        MeterCounters sum = page_sum(p);
+        if (reset) {
+                p->baseline = sum;
+                p->baseline_usec = now_usec();
+                return 0;
+        }
+        for (size_t i = 0; i < COUNTERS; i++)
+                ((uint64_t*) &sum)[i] -= ((const uint64_t*) &p->baseline)[i];
+        print_counts(p, &sum, p->baseline_usec ? (double) (now_usec() - p->baseline_usec) / 1e6 : 0, json);
+        return 0;
+}

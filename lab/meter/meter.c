@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+
+/*
+ * A TCG plugin for the QEMU that emulates the lab host. It counts, for each physical NUMA node, every load
+ * and store that an emulated CPU makes, be it the host's or a nested guest's, and all instructions. It
+ * counts CPU accesses, not cache misses or write-backs, and no device's DMA. It changes nothing in the
+ * machine that it watches.
+ *
+ * Counting costs much, so it is switched at run time: while it is off the translated code holds no trace of
+ * it. The switch is a flag in the shared page. A vCPU looks at it when it goes idle or resumes; the reader
+ * makes sure that this happens by a stop and cont of the machine.
+ *
+ *     -plugin file=meter.so,page=PATH,nodes=2147483648:2147483648
+ */
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "meter.h"
+#include "plugin-api.h"
+
+PLUGIN_EXPORT int qemu_plugin_version = PLUGIN_VERSION;
+PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv);
+
+/* How QEMU's q35 board lays out RAM (hw/i386/pc_q35.c): from this size on only 2 GiB lie below 4 GiB. */
+#define Q35_SPLIT_FROM UINT64_C(0xb0000000)
+#define Q35_LOW_RAM    UINT64_C(0x80000000)
+#define HIGH_RAM_BASE  UINT64_C(0x100000000)
+
+static MeterPage *page;
+static uint64_t low_ram;                        /* bytes of RAM below 4 GiB */
+static uint64_t node_end[METER_NODES_MAX];      /* running sum of the nodes' sizes */
+static unsigned n_nodes;
+static qemu_plugin_u64 instructions;
+static uint64_t *vcpu_instructions[METER_VCPUS_MAX];
+
+/* Index of the node that a physical address belongs to, or n_nodes when it is no RAM. */
+static unsigned node_of_address(uint64_t address) {
+        uint64_t offset;
+
+        if (address < low_ram)
+                offset = address;
+        else if (address >= HIGH_RAM_BASE)
+                offset = address - HIGH_RAM_BASE + low_ram;
+        else
+                return n_nodes;
+
+        for (unsigned n = 0; n < n_nodes; n++)
+                if (offset < node_end[n])
+                        return n;
+        return n_nodes;
+}
+
+static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, void *userdata) {
+        MeterCounters *c = page->vcpu + vcpu;
+        struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(info, vaddr);
+        unsigned node = n_nodes;
+
+        c->instructions = *vcpu_instructions[vcpu];
+        if (hw && !qemu_plugin_hwaddr_is_io(hw))
+                node = node_of_address(qemu_plugin_hwaddr_phys_addr(hw));
+        if (node == n_nodes) {
+                c->other_accesses++;
+                return;
+        }
+        if (qemu_plugin_mem_is_store(info)) {
+                c->stores[node]++;
+                c->store_bytes[node] += UINT64_C(1) << qemu_plugin_mem_size_shift(info);
+        } else {
+                c->loads[node]++;
+                c->load_bytes[node] += UINT64_C(1) << qemu_plugin_mem_size_shift(info);
+        }
+}
+
+static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
+        size_t n = qemu_plugin_tb_n_insns(tb);
+
+        for (size_t i = 0; i < n; i++) {
+                struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
+
+                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64, instructions, 1);
+                qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
+        }
+}
+
+static void on_vcpu_init(qemu_plugin_id_t id, unsigned int vcpu) {
+        /* Adding a vCPU may move the scoreboard, so every pointer is taken anew. */
+        for (unsigned v = 0; v <= vcpu && v < METER_VCPUS_MAX; v++)
+                vcpu_instructions[v] = qemu_plugin_scoreboard_find(instructions.score, v);
+}
+
+static void register_callbacks(qemu_plugin_id_t id);
+
+static void on_idle_or_resume(qemu_plugin_id_t id, unsigned int vcpu) {
+        uint32_t wanted = __atomic_load_n(&page->wanted, __ATOMIC_ACQUIRE);
+
+        /* Reset runs with every vCPU stopped, drops all translated code, and then calls us back; QEMU itself
+         * ignores a second request while one is on its way. */
+        if (wanted != __atomic_load_n(&page->active, __ATOMIC_ACQUIRE))
+                qemu_plugin_reset(id, register_callbacks);
+}
+
+static void register_callbacks(qemu_plugin_id_t id) {
+        uint32_t wanted = __atomic_load_n(&page->wanted, __ATOMIC_ACQUIRE);
+
+        qemu_plugin_register_vcpu_init_cb(id, on_vcpu_init);
+        qemu_plugin_register_vcpu_idle_cb(id, on_idle_or_resume);
+        qemu_plugin_register_vcpu_resume_cb(id, on_idle_or_resume);
+        if (wanted)
+                qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+        page->switches++;
+        __atomic_store_n(&page->active, wanted, __ATOMIC_RELEASE);
+}
+
+static MeterPage *page_map(const char *path) {
+        MeterPage *p;
+        int fd;
+
+        fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0 || ftruncate(fd, sizeof(MeterPage)) < 0) {
+                fprintf(stderr, "meter: cannot make the page '%s': %m\n", path);
+                if (fd >= 0)
+                        close(fd);
+                return NULL;
+        }
+        p = mmap(NULL, sizeof(MeterPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        close(fd);
+        if (p == MAP_FAILED) {
+                fprintf(stderr, "meter: cannot map the page '%s': %m\n", path);
+                return NULL;
+        }
+        return p;
+}
+
+static int nodes_parse(const char *text) {
+        uint64_t total = 0;
+        char *end;
+
+        for (;; text = end + 1) {
+                uint64_t size = strtoull(text, &end, 10);
+
+                if (n_nodes == METER_NODES_MAX || end == text || size == 0 || (*end != ':' && *end != '\0'))
+                        return -1;
+                total += size;
+                node_end[n_nodes++] = total;
+                if (*end == '\0')
+                        break;
+        }
+        low_ram = total >= Q35_SPLIT_FROM ? Q35_LOW_RAM : total;
+        return 0;
+}
+
+int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
+        const char *path = NULL, *nodes = NULL;
+
+        for (int i = 0; i < argc; i++)
+                if (strncmp(argv[i], "page=", 5) == 0)
+                        path = argv[i] + 5;
+                else if (strncmp(argv[i], "nodes=", 6) == 0)
+                        nodes = argv[i] + 6;
+
+        if (!path || !nodes || nodes_parse(nodes) < 0) {
+                fprintf(stderr, "meter: needs page=PATH and nodes=BYTES:BYTES, at most %d nodes\n", METER_NODES_MAX);
+                return -1;
+        }
+        if (!info->system_emulation || info->system.max_vcpus > METER_VCPUS_MAX) {
+                fprintf(stderr, "meter: watches whole machines of at most %d CPUs\n", METER_VCPUS_MAX);
+                return -1;
+        }
+        page = page_map(path);
+        if (!page)
+                return -1;
+
+        instructions.score = qemu_plugin_scoreboard_new(sizeof(uint64_t));
+        page->n_nodes = n_nodes;
+        page->n_vcpus = (uint32_t) info->system.max_vcpus;
+        register_callbacks(id);
+        page->switches = 0;
+        __atomic_store_n(&page->magic, METER_MAGIC, __ATOMIC_RELEASE);
+        return 0;
+}
