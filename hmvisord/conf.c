@@ -56,7 +56,7 @@ static int conf_default(Conf *ret) {
 void conf_done(Conf *c) {
         for (size_t i = 0; i < ELEMENTSOF(conf_keys); i++)
                 if (conf_kind_is_string(conf_keys[i].kind)) {
-                        char **s = (char **) ((char *) c + conf_keys[i].offset);
+                        char **s = (void *) ((char *) c + conf_keys[i].offset);
 
                         free(*s);
                         *s = NULL;

@@ -109,7 +109,7 @@ static const char *rows_load(const Row *rows, size_t n_rows, int version,
         if (!symbol) {
             return row->name;
         }
-        *(void **)((char *)ret + row->field) = symbol;
+        *(void **)(void *)((char *)ret + row->field) = symbol;
     }
     return NULL;
 }

@@ -78,7 +78,7 @@ int host_mapping_node_bytes(const char *root, pid_t pid, uint64_t hva, uint64_t 
         _cleanup_free_ char *map_line = NULL, *numa_line = NULL;
         uint64_t bytes[HOST_NODES_MAX] = {}, address;
         size_t map_size = 0, numa_size = 0;
-        Mapping wanted, m = {};
+        Mapping wanted = {}, m = {};
         bool have_map, found = false;
         int r;
 
