@@ -36,7 +36,7 @@ typedef struct DomainView {
         char uuid[37];
         int id;                        /* -1: off */
         Phase phase;
-        char reason[512];              /* why DEGRADED, or "" */
+        char reason[512];              /* why DEGRADED; in other phases a note ("dry run: ..."), or "" */
         bool bound, managed;
         DomainPolicy policy;
         CellView cells[DOMAIN_CELLS_MAX];
@@ -75,6 +75,8 @@ void manager_set_hooks(Manager *m, const ManagerHooks *hooks);
 /* Starts a clean stop: guests unprepared, tracking off; then exits the loop, within 10 s at most. */
 void manager_stop(Manager *m);
 int manager_reload(Manager *m, Outcome *o);
+/* Where reload looks for configuration, "" for the real files. */
+int manager_set_config_root(Manager *m, const char *root);
 
 bool manager_is_connected(const Manager *m);
 const Conf *manager_conf(const Manager *m);

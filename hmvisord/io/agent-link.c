@@ -129,6 +129,7 @@ void agent_link_set_frozen(AgentLink *l, bool frozen, usec_t now) {
         if (!frozen && l->frozen && now > l->frozen_since) {
                 l->deadline_usec += now - l->frozen_since;
                 l->not_before_usec = now;
+                l->answered = false;   /* its lease may have run out: it is prepared again, as nothing else tells */
         }
         l->frozen = frozen;
 }
@@ -206,6 +207,7 @@ static void link_failed(AgentLink *l, const Outcome *o, usec_t now) {
                 l->health = AGENT_FAILING;
                 l->outcome = *o;
                 l->stats_usec = 0;
+                l->answered = false;   /* by the time that it is back, its lease may have run out */
                 if (strstr(o->text, "has not been found"))
                         (void) outcome_set(&l->outcome, OUTCOME_NO_AGENT,
                                            "the guest's agent is not ours; install hmvisor-guest-agent in the guest");
@@ -281,6 +283,8 @@ void agent_link_reply(AgentLink *l, const Outcome *failure, const char *text, us
                 return;
         }
         l->not_before_usec = now + SPACING_USEC;
+        if (!text && failure->code == OUTCOME_NO_LIBVIRT)
+                return;   /* says nothing about the guest */
         r = text ? answer_take(l, asked, text, now, &o) : outcome_set(&o, failure->code, "%s", failure->text);
         if (r < 0) {
                 if (l->connected)

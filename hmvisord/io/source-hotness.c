@@ -13,6 +13,7 @@
 #define QUERY_USEC (2 * USEC_PER_SEC)
 #define RETRY_USEC (10 * USEC_PER_SEC)      /* after a failure; then doubled up to the next */
 #define RETRY_MAX_USEC (300 * USEC_PER_SEC)
+#define RECONNECT_USEC USEC_PER_SEC
 #define ANSWER_USEC (90 * USEC_PER_SEC)     /* the owner always answers before; a bound all the same */
 
 typedef enum Request {
@@ -162,9 +163,12 @@ static void source_send(Source *s, Request request, usec_t now) {
         s->sent_usec = now;
 }
 
-void source_run(Source *s, usec_t now) {
+void source_renew(Source *s, usec_t now) {
         if (s->map && !s->stopping)
                 atomic_store((_Atomic uint64_t *) &header(s)->renew, now);
+}
+
+void source_run(Source *s, usec_t now) {
         if (s->under_way != REQUEST_NONE && now < s->sent_usec + ANSWER_USEC)
                 return;
         s->under_way = REQUEST_NONE;
@@ -264,6 +268,10 @@ void source_reply(Source *s, const Outcome *failure, const char *text, usec_t no
                         s->health = SOURCE_STOPPED;
                         table_drop(s);
                 }
+                return;
+        }
+        if (!text && failure->code == OUTCOME_NO_LIBVIRT && !s->stopping) {
+                s->next_usec = now + RECONNECT_USEC;   /* says nothing about QEMU: the counters go on */
                 return;
         }
         if (!text)

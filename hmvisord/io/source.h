@@ -38,7 +38,9 @@ int source_new(const SourceSettings *settings, SourceSend send, void *userdata, 
 Source *source_free(Source *s);   /* unmaps; does not stop the extension: source_stop() before it, or its lease does */
 DEFINE_CLEANUP(Source *, source_free);
 
-/* At every beat of the owner: renews the lease, sends what is due. */
+/* At every beat of the owner: the extension goes on counting for another lease. Needs no request. */
+void source_renew(Source *s, usec_t now);
+/* At every beat while requests can be made: sends what is due. */
 void source_run(Source *s, usec_t now);
 /* The answer to the request under way: text NULL when the call failed, and then `failure` says why. */
 void source_reply(Source *s, const Outcome *failure, const char *text, usec_t now);

@@ -1,0 +1,260 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The two timers. The beat keeps conversations and leases going while any domain is watched. The epoch is one tick of
+ * the policy: counters held, facts gathered, core_step(), counters released, orders carried out.
+ */
+#include <time.h>
+
+#include "base/log.h"
+#include "manager-internal.h"
+
+#define BUSY_WAIT_USEC (10 * USEC_PER_MSEC)    /* for all domains of an epoch together; a sample takes 2-7 ms */
+#define BUSY_STEP_USEC 500
+#define COUNTERS_USEC USEC_PER_SEC
+
+/* Everything that one core_step() is told, with the memory behind it. */
+typedef struct DomainInput {
+        Domain *d;
+        AckFacts ack;
+        RangeFacts ranges[HOTNESS_RANGES_MAX];
+} DomainInput;
+
+static bool anybody_busy(Manager *m) {
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp)
+                if (d->held && source_is_busy(d->source))
+                        return true;
+        return false;
+}
+
+/* Keeps samples out of all tables. A QEMU that does not come to an end in time keeps its counters for the next
+ * epoch; one that lies costs all others BUSY_WAIT_USEC at most. */
+static void hold_all(Manager *m) {
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp)
+                if ((d->held = d->source != NULL))
+                        source_hold(d->source);
+        for (usec_t waited = 0; waited < BUSY_WAIT_USEC && anybody_busy(m); waited += BUSY_STEP_USEC)
+                (void) nanosleep(&(struct timespec) { .tv_nsec = BUSY_STEP_USEC * 1000 }, NULL);
+        HASH_ITER(hh, m->domains, d, tmp)
+                if (d->held && source_is_busy(d->source)) {
+                        source_release(d->source, false);
+                        d->held = false;
+                }
+}
+
+static void release_all(Manager *m, bool clear) {
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp) {
+                if (d->held && d->source)
+                        source_release(d->source, clear && d->samples > 0);
+                d->held = false;
+        }
+}
+
+/* RAM blocks are named after libvirt's memory backends: "ram-nodeN" is cell N, "mem" and a device's alias is that
+ * device. NULL: memory of no cell. */
+static const DomainCell *cell_of_block(const DomainInfo *info, const char *block) {
+        char name[96];
+
+        for (size_t i = 0; i < info->n_cells; i++) {
+                const DomainCell *c = &info->cells[i];
+
+                snprintf(name, sizeof(name), "ram-node%u", c->cell);
+                if (streq(block, name))
+                        return c;
+                snprintf(name, sizeof(name), "mem%s", c->device_alias);
+                if (*c->device_alias && streq(block, name))
+                        return c;
+        }
+        return NULL;
+}
+
+static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation) {
+        const SourceRange *ranges;
+        size_t n, n_facts = 0;
+
+        n = source_collect(d->source, &ranges, ret_generation, &d->samples);
+        if (!d->held)
+                d->samples = 0;
+        for (size_t i = 0; i < n; i++) {
+                const DomainCell *cell = cell_of_block(&d->info, ranges[i].block);
+
+                if (cell)
+                        ret[n_facts++] = (RangeFacts) {
+                                .gfn = ranges[i].gfn,
+                                .n_pages = ranges[i].n_pages,
+                                .cell = cell->cell,
+                                .counters = d->samples > 0 ? ranges[i].counters : NULL,
+                        };
+        }
+        return n_facts;
+}
+
+static size_t gather_cells(const Domain *d, CellFacts *ret) {
+        const AgentStats *stats = agent_link_stats(d->agent);
+
+        for (size_t i = 0; i < d->info.n_cells; i++) {
+                const DomainCell *c = &d->info.cells[i];
+
+                ret[i] = (CellFacts) {
+                        .cell = c->cell,
+                        .tier = c->tier,
+                        .size_bytes = c->boot_bytes + c->device_current_bytes,
+                        .guest_free_bytes = UINT64_MAX,
+                };
+                for (size_t k = 0; stats && k < stats->n_nodes; k++)
+                        if (stats->nodes[k].node == c->cell)
+                                ret[i].guest_free_bytes = stats->nodes[k].free_bytes;
+        }
+        return d->info.n_cells;
+}
+
+static DomainFacts gather_domain(DomainInput *in) {
+        Domain *d = in->d;
+        DomainFacts f = {
+                .domain = d->key,
+                .policy = d->policy,
+                .frozen = domain_is_frozen(d),
+                .agent_ready = agent_link_health(d->agent) == AGENT_READY,
+                .ranges = in->ranges,
+                .ack = order_ack(d, &in->ack),
+        };
+
+        _Static_assert(CELLS_MAX >= DOMAIN_CELLS_MAX, "the core takes as many cells as a domain can have");
+        f.n_cells = gather_cells(d, f.cells);
+        f.n_ranges = gather_ranges(d, in->ranges, &f.ranges_generation);
+        f.samples = d->samples;
+        return f;
+}
+
+static int compare_keys(const void *a, const void *b) {
+        const DomainInput *x = a, *y = b;
+
+        return x->d->key < y->d->key ? -1 : x->d->key > y->d->key;
+}
+
+static void carry_out(Manager *m, const Inputs *in, const OrderList *list) {
+        Domain *d;
+
+        for (size_t i = 0; i < in->n_domains; i++)
+                if (in->domains[i].ack && (d = manager_domain_by_key(m, in->domains[i].domain)))
+                        order_acknowledged(d, in->domains[i].ack);
+        for (size_t i = 0; i < list->n_decisions; i++)
+                if ((d = manager_domain_by_key(m, list->decisions[i].domain)))
+                        decision_keep(d, &list->decisions[i]);
+        for (size_t i = 0; i < list->n_orders; i++)
+                if ((d = manager_domain_by_key(m, list->orders[i].domain)))
+                        order_carry(d, &list->orders[i]);
+}
+
+static int epoch_step(Manager *m, DomainInput *inputs, DomainFacts *facts, size_t n, OrderList *ret) {
+        Inputs in = { .policy = m->conf->host, .domains = facts, .n_domains = n };
+        int r;
+
+        qsort(inputs, n, sizeof(*inputs), compare_keys);
+        for (size_t i = 0; i < n; i++)
+                facts[i] = gather_domain(&inputs[i]);
+        r = core_step(m->core, &in, manager_now(m), ret);
+        release_all(m, r >= 0);
+        if (r < 0)
+                return log_error_errno(r, "This epoch is lost: the policy refused its facts");
+        carry_out(m, &in, ret);
+        return 0;
+}
+
+void manager_epoch(Manager *m) {
+        _cleanup_free_ DomainInput *inputs = NULL;
+        _cleanup_free_ DomainFacts *facts = NULL;
+        OrderList list = {};
+        Domain *d, *tmp;
+        size_t n = 0;
+
+        HASH_ITER(hh, m->domains, d, tmp)
+                n += d->source && d->info_known;
+        inputs = calloc(n + 1, sizeof(*inputs));
+        facts = calloc(n + 1, sizeof(*facts));
+        if (!inputs || !facts)
+                return (void) log_error_errno(ENOMEM, "This epoch is lost");
+        n = 0;
+        HASH_ITER(hh, m->domains, d, tmp) {
+                d->samples = 0;
+                if (d->source && d->info_known)
+                        inputs[n++].d = d;
+        }
+        hold_all(m);
+        if (epoch_step(m, inputs, facts, n, &list) >= 0)
+                order_list_done(&list);
+}
+
+static int on_epoch(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+        usec_t now = manager_now(m);
+
+        if (!m->stopping)
+                manager_epoch(m);
+        (void) sd_event_source_set_time(s, now + m->conf->host.epoch_usec);
+        return sd_event_source_set_enabled(s, m->stopping ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
+}
+
+static void domain_beat(Domain *d, usec_t now) {
+        Manager *m = d->manager;
+
+        source_renew(d->source, now);
+        if (m->connected) {
+                source_run(d->source, now);
+                agent_link_run(d->agent, now);
+        }
+        domain_evaluate(d);
+        if (now >= d->counters_told + COUNTERS_USEC) {
+                d->counters_told = now;
+                if (m->hooks.counters_changed)
+                        m->hooks.counters_changed(d->uuid, m->hooks.userdata);
+        }
+}
+
+static int on_beat(sd_event_source *s, uint64_t usec, void *userdata) {
+        Manager *m = userdata;
+        usec_t now = manager_now(m);
+        bool stopped = true, needed = m->stopping;
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp) {
+                if (d->source) {
+                        domain_beat(d, now);
+                        needed = true;
+                }
+                stopped = stopped && domain_is_stopped(d);
+        }
+        if (m->stopping && (stopped || !m->connected))
+                return sd_event_exit(m->event, 0);
+        if (!needed)
+                return sd_event_source_set_enabled(s, SD_EVENT_OFF);
+        (void) sd_event_source_set_time(s, now + BEAT_USEC);
+        return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+void manager_tick_wake(Manager *m) {
+        int enabled = SD_EVENT_OFF;
+
+        (void) sd_event_source_get_enabled(m->beat, &enabled);
+        if (enabled != SD_EVENT_OFF)
+                return;
+        (void) sd_event_source_set_time(m->beat, manager_now(m));
+        (void) sd_event_source_set_enabled(m->beat, SD_EVENT_ONESHOT);
+}
+
+int manager_tick_start(Manager *m) {
+        int r;
+
+        r = sd_event_add_time(m->event, &m->beat, CLOCK_MONOTONIC, 0, BEAT_USEC / 10, on_beat, m);
+        if (r >= 0)
+                r = sd_event_source_set_enabled(m->beat, SD_EVENT_OFF);
+        if (r >= 0)
+                r = sd_event_add_time(m->event, &m->epoch, CLOCK_MONOTONIC, manager_now(m) + m->conf->host.epoch_usec,
+                                      0, on_epoch, m);
+        return r;
+}
