@@ -1,19 +1,25 @@
 /*
  * SPDX-License-Identifier: GPL-2.0-or-later
  *
- * How dear counting is: the dirty bitmap of 1 GiB with 1% of its pages dirty,
- * at random, against memcpy() of what counting reads and writes.  Fails where
- * it takes more than 4 times as long.
+ * What counting costs: the dirty bitmap of 1 GiB with 1% of its pages dirty,
+ * at random, against memcpy() of what counting reads and writes, both timed
+ * in the same rounds, medians compared.
+ *
+ * Memory moves in cache lines: what counting reads and writes is the bitmap
+ * and each line that holds a counter to be changed.  It fails where counting
+ * takes more than 4 times a memcpy() of so many bytes.  The second ratio
+ * takes the single counters instead of their lines; it is printed only.
  */
 #include "dirty-count.h"
 
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 enum {
-    WORD_BITS = 8 * sizeof(unsigned long),
+    WORD_BITS = DIRTY_WORD_BITS,
     N_PAGES = 262144,
     N_WORDS = N_PAGES / WORD_BITS,
     N_DIRTY = N_PAGES / 100,
@@ -70,41 +76,66 @@ static size_t lines_touched(void)
     return n * WORD_BITS / LINE;
 }
 
-int main(void)
+static int way_measure(const DirtyCountWay *way, double ratio_max)
 {
-    static uint64_t count_ns[N_ROUNDS], bytes_ns[N_ROUNDS], lines_ns[N_ROUNDS];
-    size_t n_bytes = sizeof(words) + N_DIRTY;
-    size_t n_lines_bytes = 0;
-    double by_bytes, by_lines;
+    static uint64_t count_ns[N_ROUNDS], lines_ns[N_ROUNDS], bytes_ns[N_ROUNDS];
+    size_t bytes = sizeof(words) + N_DIRTY;
+    size_t lines = 0;
+    double count, by_lines, by_bytes;
 
     srandom(1);
-    memset(from, 1, sizeof(from));
     for (size_t i = 0; i < N_ROUNDS; i++) {
         uint64_t t0, t1, t2, t3;
 
         bitmap_renew();
-        n_lines_bytes = sizeof(words) + lines_touched() * LINE;
+        lines = sizeof(words) + lines_touched() * LINE;
 
         t0 = clock_ns();
-        dirty_count_add(counters, words, 0, N_PAGES);
+        way->add(counters, words, N_WORDS);
+        __asm__ volatile("" : : "r"(counters) : "memory");
         t1 = clock_ns();
-        memcpy(to, from, n_bytes);
+        memcpy(to, from, bytes);
         __asm__ volatile("" : : "r"(to) : "memory");
         t2 = clock_ns();
-        memcpy(to, from, n_lines_bytes);
+        memcpy(to, from, lines);
         __asm__ volatile("" : : "r"(to) : "memory");
         t3 = clock_ns();
         count_ns[i] = t1 - t0;
         bytes_ns[i] = t2 - t1;
         lines_ns[i] = t3 - t2;
     }
-    uint64_t c = median(count_ns), b = median(bytes_ns), l = median(lines_ns);
+    count = (double)median(count_ns);
+    by_lines = count / (double)median(lines_ns);
+    by_bytes = count / (double)median(bytes_ns);
+    printf("%s: counting %d of %d dirty pages takes %.0f ns\n"
+           "  %.2f times a memcpy of the bitmap and the cache lines of "
+           "counters touched (%zu bytes)\n"
+           "  %.2f times a memcpy of the bitmap and the bytes of counters "
+           "touched (%zu bytes)\n",
+           way->name, N_DIRTY, N_PAGES, count, by_lines, lines, by_bytes,
+           bytes);
+    if (by_lines > ratio_max) {
+        printf("FAILED: more than %.0f times\n", ratio_max);
+        return EXIT_FAILURE;
+    }
+    return EXIT_SUCCESS;
+}
 
-    by_bytes = (double)c / (double)b;
-    by_lines = (double)c / (double)l;
-    printf("counting %d of %d pages: %lu ns\n"
-           "memcpy of the bitmap and the counters touched, %zu bytes: %lu ns, ratio %.2f\n"
-           "memcpy of the bitmap and the cache lines touched, %zu bytes: %lu ns, ratio %.2f\n",
-           N_DIRTY, N_PAGES, c, n_bytes, b, by_bytes, n_lines_bytes, l, by_lines);
-    return 0;
+/* The way that this CPU takes must hold; the others are for comparison. */
+int main(void)
+{
+    int r = -1;
+
+    memset(from, 1, sizeof(from));
+    for (size_t i = 0; i < dirty_count_n_ways; i++) {
+        const DirtyCountWay *way = &dirty_count_ways[i];
+
+        if (way->is_usable()) {
+            bool is_taken = r < 0;
+            int result = way_measure(way, is_taken ? RATIO_MAX : HUGE_VAL);
+
+            r = is_taken ? result : r;
+        }
+    }
+    return r;
 }

@@ -14,7 +14,7 @@
 
 #include <cmocka.h>
 
-enum { WORD_BITS = 8 * sizeof(unsigned long), N_PAGES = 1024, MARGIN = 64 };
+enum { WORD_BITS = DIRTY_WORD_BITS, N_PAGES = 1024, MARGIN = 64 };
 
 static bool bit_test(const unsigned long *words, size_t bit)
 {
@@ -102,6 +102,50 @@ static void test_saturation(void **state)
     }
 }
 
+/* Whole words only; more of them than a vector way takes at a time */
+static void check_way(const DirtyCountWay *way, size_t n_words,
+                      unsigned int per_mille)
+{
+    size_t n = n_words * WORD_BITS;
+    unsigned long *words = malloc(n_words * sizeof(*words) + 1);
+    uint8_t *counters = malloc(n + 1);
+    uint64_t seed = 2463534242 + n_words;
+
+    assert_non_null(words);
+    assert_non_null(counters);
+    words_fill(words, n_words, per_mille, &seed);
+    for (size_t i = 0; i < n; i++) {
+        counters[i] = (uint8_t)(i * 37);
+    }
+    way->add(counters, words, n_words);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t before = (uint8_t)(i * 37);
+
+        assert_int_equal(counters[i], before + (bit_test(words, i) &&
+                                                before != UINT8_MAX));
+    }
+    free(counters);
+    free(words);
+}
+
+static void test_ways(void **state)
+{
+    static const size_t sizes[] = { 0, 1, 15, 16, 17, 511, 512, 513, 1100 };
+    static const unsigned int densities[] = { 0, 10, 500, 1000 };
+
+    for (size_t w = 0; w < dirty_count_n_ways; w++) {
+        if (!dirty_count_ways[w].is_usable()) {
+            print_message("this CPU has no %s\n", dirty_count_ways[w].name);
+            continue;
+        }
+        for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
+            for (size_t d = 0; d < 4; d++) {
+                check_way(&dirty_count_ways[w], sizes[i], densities[d]);
+            }
+        }
+    }
+}
+
 /* Two blocks that share the bitmap, and whose counters lie side by side */
 static void test_split_over_blocks(void **state)
 {
@@ -124,6 +168,7 @@ int main(void)
         cmocka_unit_test(test_densities),
         cmocka_unit_test(test_alignments),
         cmocka_unit_test(test_saturation),
+        cmocka_unit_test(test_ways),
         cmocka_unit_test(test_split_over_blocks),
     };
 
