@@ -177,7 +177,7 @@ static void complete_argument(Completion *c, Ctl *ctl, const Verb *verb, char *c
                         if (!used[k] && !option_takes_words(verb->options[k].type))
                                 offer(c, word);
                 }
-        if (*c->prefix == '-')
+        if (*c->prefix == '-' && !(verb->flags & VERB_NO_JSON))
                 offer(c, "--json");
 }
 

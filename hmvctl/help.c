@@ -77,22 +77,19 @@ static char *option_form(const Option *o) {
         return r < 0 ? NULL : form;
 }
 
+static char *add_form(char *text /* taken over */, const Option *o) {
+        _cleanup_free_ char *before = text, *form = option_form(o);
+        char *longer;
+
+        return form && asprintf(&longer, "%s %s", before, form) >= 0 ? longer : NULL;
+}
+
 char *help_synopsis(const Verb *verb) {
         char *text = strdup(verb->name);
 
-        for (int i = 0; text && i <= OPTIONS_MAX; i++) {
-                bool own = i < OPTIONS_MAX && verb->options[i].name;
-                _cleanup_free_ char *form = option_form(own ? &verb->options[i] : &option_json);
-                char *longer = NULL;
-
-                if (!form || asprintf(&longer, "%s %s", text, form) < 0)
-                        longer = NULL;
-                free(text);
-                text = longer;
-                if (!own)
-                        break;
-        }
-        return text;
+        for (int i = 0; text && i < OPTIONS_MAX && verb->options[i].name; i++)
+                text = add_form(text, &verb->options[i]);
+        return text && !(verb->flags & VERB_NO_JSON) ? add_form(text, &option_json) : text;
 }
 
 static void print_option(FILE *out, const Option *o) {
@@ -115,8 +112,10 @@ void help_print_verb(FILE *out, const Verb *verb) {
         print_wrapped(out, synopsis ?: verb->name, 4);
         fputs("\n  DESCRIPTION\n", out);
         print_wrapped(out, verb->description, 4);
-        fputs("\n  OPTIONS\n", out);
+        if (verb->options[0].name || !(verb->flags & VERB_NO_JSON))
+                fputs("\n  OPTIONS\n", out);
         for (int i = 0; i < OPTIONS_MAX && verb->options[i].name; i++)
                 print_option(out, &verb->options[i]);
-        print_option(out, &option_json);
+        if (!(verb->flags & VERB_NO_JSON))
+                print_option(out, &option_json);
 }

@@ -118,7 +118,7 @@ static int args_parse_option(Ctl *ctl, Args *a, char *const *words, size_t n, si
                 a->help = true;
                 return 0;
         }
-        if (k < 0 && streq(name, option_json.name) && !(a->verb->flags & VERB_HIDDEN)) {
+        if (k < 0 && streq(name, option_json.name) && !(a->verb->flags & VERB_NO_JSON)) {
                 ctl->json = true;
                 return 0;
         }

@@ -53,6 +53,7 @@ typedef struct Verb Verb;
 enum {
         VERB_CHANGES = 1 << 0,   /* refused with -r */
         VERB_HIDDEN = 1 << 1,
+        VERB_NO_JSON = 1 << 2,   /* has no result that JSON could hold */
 };
 
 /* run returns 0, or < 0 with o filled. */
@@ -82,7 +83,7 @@ struct Args {
         bool help;                         /* --help was given */
 };
 
-/* An option that each verb but the hidden ones has. */
+/* An option that all verbs have but those with VERB_NO_JSON. */
 extern const Option option_json;
 
 /* The verb that the words begin with, and how many words its name takes; NULL when there is none. */
