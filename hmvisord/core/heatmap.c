@@ -121,20 +121,26 @@ uint32_t heat_of_one_sighting(uint32_t samples) {
         return (255 / samples_bound(samples) + HEAT_MEMORY - 1) / HEAT_MEMORY;
 }
 
-/* Takes n <= CHUNK hostile bytes over, each read once: what follows can only see the copy. */
-static inline uint64_t chunk_take(uint8_t to[static CHUNK], const uint8_t *from, size_t n) {
-        uint64_t words[CHUNK / 8], any = 0;
+typedef struct UnalignedWord {
+        uint64_t value;
+} __attribute__((packed, may_alias)) UnalignedWord;
 
-        if (n == CHUNK)
-                memcpy(to, from, CHUNK);
-        else {
+/* Takes n <= CHUNK hostile bytes over, each read once (volatile): what follows can only see the copy.
+ * Returns whether any is not 0. */
+static inline bool chunk_take(uint64_t to[static CHUNK / 8], const uint8_t *from, size_t n) {
+        const volatile UnalignedWord *words = (const volatile UnalignedWord *) from;
+        uint64_t any = 0;
+
+        if (n != CHUNK) {
+                const volatile uint8_t *bytes = from;
+
                 memset(to, 0, CHUNK);
-                memcpy(to, from, n);
+                for (size_t i = 0; i < n; i++)
+                        any |= ((uint8_t *) to)[i] = bytes[i];
+                return any;
         }
-        __asm__ volatile("" : : "r"(to) : "memory");
-        memcpy(words, to, CHUNK);
-        for (size_t i = 0; i < ELEMENTSOF(words); i++)
-                any |= words[i];
+        for (size_t i = 0; i < CHUNK / 8; i++)
+                any |= to[i] = words[i].value;
         return any;
 }
 
@@ -163,28 +169,48 @@ static inline bool chunk_is_cold(const uint8_t *heat, size_t n) {
         return any == 0;
 }
 
-/* Returns the pages that are cold and were not counted in the histogram. */
+/* Histograms in the making: neighbours often have the same heat, and one counter would wait for itself. */
+#define LANES 4
+typedef uint64_t Lanes[LANES][HEAT_VALUES];
+
+/* Returns the pages that are cold, which are not counted in lanes. */
+static inline size_t chunk_count(const uint8_t *heat, size_t n, Lanes lanes) {
+        size_t cold = 0;
+
+        for (size_t i = 0; i < n; i += 8) {
+                uint64_t word;
+
+                if (i + 8 <= n && (memcpy(&word, heat + i, 8), word == 0)) {
+                        cold += 8;
+                        continue;
+                }
+                for (size_t k = i; k < MIN(i + 8, n); k++)
+                        lanes[k % LANES][heat[k]]++;
+        }
+        return cold;
+}
+
+/* Returns the pages that are cold, which are not counted in lanes. */
 static uint64_t block_update(uint8_t *heat, uint8_t *live, const uint8_t *counters, size_t n,
-                             uint8_t samples, uint16_t scale, uint64_t *histogram) {
+                             uint8_t samples, uint16_t scale, Lanes lanes) {
         uint64_t cold = 0;
         bool was_live = *live;
         uint8_t now_live = 0;
 
         for (size_t at = 0; at < n; at += CHUNK) {
                 size_t len = MIN(n - at, (size_t) CHUNK);
-                uint8_t seen[CHUNK];
-                uint64_t any = chunk_take(seen, counters + at, len);
+                uint64_t seen[CHUNK / 8];
+                bool any = chunk_take(seen, counters + at, len);
 
                 if (!any && (!was_live || chunk_is_cold(heat + at, len))) {
                         cold += len;
                         continue;
                 }
                 if (len == CHUNK) /* a constant length makes vectors of it */
-                        chunk_update(heat + at, seen, CHUNK, samples, scale);
+                        chunk_update(heat + at, (const uint8_t *) seen, CHUNK, samples, scale);
                 else
-                        chunk_update(heat + at, seen, len, samples, scale);
-                for (size_t i = 0; i < len; i++)
-                        histogram[heat[at + i]]++;
+                        chunk_update(heat + at, (const uint8_t *) seen, len, samples, scale);
+                cold += chunk_count(heat + at, len, lanes);
                 now_live = 1;
         }
         if (now_live || was_live)
@@ -192,22 +218,25 @@ static uint64_t block_update(uint8_t *heat, uint8_t *live, const uint8_t *counte
         return cold;
 }
 
+static void range_update(HeatRange *r, const uint8_t *counters, uint8_t samples, uint64_t *histogram) {
+        uint16_t scale = (uint16_t) ((255 * 256 + samples - 1) / samples);
+        Lanes lanes = { 0 };
+        uint64_t cold = 0;
+
+        for (uint64_t at = 0; at < r->n_pages; at += HEAT_BLOCK)
+                cold += block_update(r->heat + at, &r->live[at / HEAT_BLOCK], counters + at,
+                                     MIN(r->n_pages - at, (uint64_t) HEAT_BLOCK), samples, scale, lanes);
+        histogram[0] += cold;
+        for (size_t h = 0; h < HEAT_VALUES; h++)
+                for (size_t lane = 0; lane < LANES; lane++)
+                        histogram[h] += lanes[lane][h];
+}
+
 void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
-        uint8_t bound = (uint8_t) samples_bound(samples);
-        uint16_t scale = (uint16_t) ((255 * 256 + bound - 1) / bound);
-
         memset(m->histogram, 0, sizeof(m->histogram));
-        for (size_t i = 0; i < m->n_ranges; i++) {
-                HeatRange *r = &m->ranges[i];
-                uint64_t cold = 0;
-
-                for (uint64_t at = 0; at < r->n_pages; at += HEAT_BLOCK)
-                        cold += block_update(r->heat + at, &r->live[at / HEAT_BLOCK],
-                                             ranges[i].counters + at,
-                                             MIN(r->n_pages - at, (uint64_t) HEAT_BLOCK), bound, scale,
-                                             m->histogram[r->slot]);
-                m->histogram[r->slot][0] += cold;
-        }
+        for (size_t i = 0; i < m->n_ranges; i++)
+                range_update(&m->ranges[i], ranges[i].counters, (uint8_t) samples_bound(samples),
+                             m->histogram[m->ranges[i].slot]);
 }
 
 /* Calls for the part of [gfn, gfn + n_pages) that lies in each range. */

@@ -4,6 +4,14 @@
  */
 #include "core/planner.h"
 
+uint32_t heat_to_displace(uint32_t dram_heat, uint32_t hysteresis) {
+        uint32_t root = 0;
+
+        while ((root + 1) * (root + 1) <= 144 * dram_heat)
+                root++;
+        return dram_heat + hysteresis + root;
+}
+
 static void histogram_add(uint64_t *to, const Heatmap *m, uint32_t cell) {
         int slot = heatmap_find_slot(m, cell);
 
@@ -41,21 +49,21 @@ static uint32_t threshold_by_size(const Plan *plan, uint64_t room, uint32_t leas
 }
 
 /* Pairs the hottest slow page with the coldest DRAM page and so on, while the move pays. */
-static uint64_t pages_worth_moving(const Plan *plan) {
-        uint64_t slow = 0, dram = 0, pages = 0; /* slow, dram: what is left of the current heat */
+static void plan_pair(Plan *plan) {
+        uint64_t slow = 0, dram = plan->dram[0]; /* what is left of the current heat */
         uint32_t hot = HEAT_VALUES, cold = 0;
 
-        dram = plan->dram[0];
         for (;;) {
                 while (slow == 0 && hot > plan->threshold)
                         slow = plan->slow[--hot];
                 while (dram == 0 && cold < HEAT_VALUES - 1)
                         dram = plan->dram[++cold];
                 if (slow == 0 || dram == 0 || hot < heat_to_displace(cold, plan->hysteresis))
-                        return pages;
+                        return;
 
                 uint64_t n = MIN(slow, dram);
-                pages += n;
+                plan->pages += n;
+                plan->gain += n * (hot - cold);
                 slow -= n;
                 dram -= n;
         }
@@ -83,13 +91,16 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
                                      : threshold_by_size(ret, q->dram_pages - q->dram_pages / DRAM_RESERVE,
                                                          MAX(once + 1, MIN(ret->hysteresis, 255U)));
         for (uint32_t h = 0; h < HEAT_VALUES; h++) {
+                ret->total_heat += h * (ret->slow[h] + ret->dram[h]);
                 if (h >= ret->threshold) {
                         ret->hot_slow_pages += ret->slow[h];
                         ret->hot_dram_pages += ret->dram[h];
                 } else if (heat_to_displace(h, ret->hysteresis) <= ret->threshold)
                         ret->cold_dram_pages += ret->dram[h];
         }
-        ret->pages = pages_worth_moving(ret);
+        plan_pair(ret);
+        if (ret->gain < ret->total_heat / GAIN_LEAST)
+                ret->pages = ret->gain = 0;
 }
 
 /* A list in the making: how many pages of each heat are still wanted, and where the next of each band goes.
