@@ -81,7 +81,7 @@ static int words_before_cursor(const LineInfo *line, WordList *ret) {
         return 0;
 }
 
-static unsigned char on_tab(EditLine *el, int c) {
+static unsigned char on_tab(EditLine *el, wint_t c) {
         _cleanup_(word_list_done) WordList words = { 0 }, list = { 0 };
         const char *last, *more;
         Ctl *ctl = NULL;
@@ -172,7 +172,8 @@ static int shell_run_terminal(Ctl *ctl, Outcome *o) {
         (void) el_set(el, EL_SIGNAL, 1);
         (void) el_set(el, EL_EDITOR, "emacs");
         (void) el_set(el, EL_HIST, history, past);
-        (void) el_set(el, EL_ADDFN, "hmvctl-complete", "complete the word", on_tab);
+        /* Wide: of narrow strings libedit makes copies that it never frees. */
+        (void) el_wset(el, EL_ADDFN, L"hmvctl-complete", L"complete the word", on_tab);
         (void) el_set(el, EL_BIND, "^I", "hmvctl-complete", NULL);
 
         if (!ctl->quiet)

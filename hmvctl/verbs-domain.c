@@ -305,9 +305,13 @@ static int manage(Ctl *ctl, const Args *args, bool on, Outcome *o) {
                 json_object_object_add(j, "Live", json_object_new_boolean(live));
                 json_object_object_add(j, "Config", json_object_new_boolean(config));
                 json_print(j, ctl->out);
-        } else if (!ctl->quiet)
+        } else if (!ctl->quiet) {
                 fprintf(ctl->out, "Domain '%s' is %smanaged %s.\n", domain, on ? "" : "not ",
                         live && config ? "now and when it starts again" : live ? "until it stops" : "when it starts again");
+                if (on && !json_flag(d, "Bound"))
+                        fputs("It is not bound, so nothing is moved until it is: 'hmvctl bind', then power it off and on.\n",
+                              ctl->out);
+        }
         return 0;
 }
 

@@ -106,6 +106,10 @@ class Output(Base):
             self.assertIn(expected, self.fake.seen[0])
             self.assertTrue(all(s.endswith(expected) for s in self.fake.seen), self.fake.seen)
 
+    def test_manage_says_that_nothing_is_bound(self):
+        self.assertNotIn('not bound', self.ok('manage', 'hot'))
+        self.assertIn('not bound', self.ok('manage', 'plain'))
+
     def test_command_lists(self):
         self.assertEqual(self.ok('list --name; policy get "hot" RateCap'), 'cold\nhot\nodd\nplain\nRateCap=64M\n')
         code, output, errors = self.run_hmvctl("version; info 'no such'; list")
