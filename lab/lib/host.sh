@@ -134,7 +134,7 @@ host_stop() {
 
 verb_up() {
         need_root
-        local bare=
+        local bare= images
         while [ $# -gt 0 ]; do
                 case $1 in
                 --bare) bare=1 ;;
@@ -148,27 +148,29 @@ verb_up() {
                 return 0
         fi
         setup_machine
-        with_lock "$cache_dir/lock" host_build "$bare"
-        with_lock "$state_dir/lock" host_up_locked "$bare"
+        images=$(with_lock "$cache_dir/lock" host_build "$bare")
+        with_lock "$state_dir/lock" host_up_locked $images
         step "the lab host is up: 'hmvlab exec -- CMD' runs CMD in it"
 }
 
-# Everything that is cached and missing is made here, with the image lock held.
+# Everything that is cached and missing is made here, with the image lock held. Prints the folders of the
+# host's and the guest's image.
 host_build() {
-        packages_for_up "$1"
-        image_make host "$packages_dir"
-        image_make guest "$packages_dir"
-        meter_build
+        local host
+        {
+                packages_for_up "$1"
+                image_make host "$packages_dir"
+                host=$image_dir
+                image_make guest "$packages_dir"
+                meter_build
+        } >&2
+        echo "$host $image_dir"
 }
 
 host_up_locked() {
-        local image guest
         ! host_pid >/dev/null || return 0
-        packages_for_up "$1"
-        image_make host "$packages_dir"; image=$image_dir
-        image_make guest "$packages_dir"; guest=$image_dir
         step "booting the lab host (about 30 s)"
-        host_start "$image" "$guest"
+        host_start "$1" "$2"
 }
 
 verb_down() {
@@ -225,7 +227,7 @@ verb_build() {
         [ "${1:-}" != --bare ] || { bare=1; shift; }
         [ $# -eq 0 ] || usage_error "build: unknown argument '$1'"
         setup_machine
-        with_lock "$cache_dir/lock" host_build "$bare"
+        with_lock "$cache_dir/lock" host_build "$bare" >/dev/null
 }
 
 verb_clean() {
