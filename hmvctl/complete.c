@@ -12,7 +12,7 @@ typedef struct Completion {
         WordList *list;
 } Completion;
 
-static const char *const event_kinds[] = { "phase", "order", "bind", "policy", "connected" };
+static const char *const event_kinds[] = { "phase", "order", "bind", "unbind", "policy", "connected", "disconnected" };
 
 static void offer(Completion *c, const char *candidate) {
         size_t prefix = strlen(c->prefix);
