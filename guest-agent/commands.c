@@ -31,18 +31,26 @@ typedef int (*CommandHandler)(Commands *c, json_object *arguments, json_object *
 
 #define FAIL(error, ...) (snprintf((error), 256, __VA_ARGS__), -EINVAL)
 
-char *commands_error(const char *class, const char *format, ...) {
+static char *error_make(const char *class, const char *text, json_object *id) {
         _cleanup_json_ json_object *reply = json_object_new_object(), *body = json_object_new_object();
-        char text[512], *line = NULL;
+        char *line = NULL;
+
+        json_object_object_add(body, "class", json_object_new_string(class));
+        json_object_object_add(body, "desc", json_object_new_string(text));
+        json_object_object_add(reply, "error", json_object_get(body));
+        if (id)
+                json_object_object_add(reply, "id", json_object_get(id));
+        return asprintf(&line, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_SPACED)) < 0 ? NULL : line;
+}
+
+char *commands_error(const char *class, const char *format, ...) {
+        char text[512];
         va_list ap;
 
         va_start(ap, format);
         vsnprintf(text, sizeof(text), format, ap);
         va_end(ap);
-        json_object_object_add(body, "class", json_object_new_string(class));
-        json_object_object_add(body, "desc", json_object_new_string(text));
-        json_object_object_add(reply, "error", json_object_get(body));
-        return asprintf(&line, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_SPACED)) < 0 ? NULL : line;
+        return error_make(class, text, NULL);
 }
 
 static char *reply_make(json_object *result, json_object *id) {
@@ -383,7 +391,7 @@ static int request_handle(Commands *c, size_t which, json_object *request, usec_
         if (r == -ENOMEM)
                 return r;
         c->lease_until = c->prepare.managing ? now + c->lease : USEC_INFINITY;
-        *ret_reply = r < 0 ? commands_error("GenericError", "%s", error) : reply_make(result, id);
+        *ret_reply = r < 0 ? error_make("GenericError", error, id) : reply_make(result, id);
         return *ret_reply ? COMMAND_OURS : -ENOMEM;
 }
 

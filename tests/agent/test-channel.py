@@ -178,6 +178,8 @@ class Robust(AgentCase):
     def test_id_is_echoed(self):
         reply = self.ask_raw('{"execute": "__org.hmvisor_stats", "id": {"n": [1, "zwei"]}}\n')
         self.assertEqual(reply['id'], {'n': [1, 'zwei']})
+        reply = self.ask_raw('{"execute": "__org.hmvisor_prepare", "id": 7}\n')
+        self.assertEqual((set(reply), reply['id']), ({'error', 'id'}, 7))
 
     def test_host_hangs_up_in_mid_request(self):
         self.host.send('{"execute": "__org.hmvisor_st')

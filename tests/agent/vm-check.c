@@ -363,6 +363,88 @@ static void check_deadline(void) {
         testmem_unmap(memory, N);
 }
 
+/* Where another process has its n pages of testmem_map(): the area of just this size. */
+static char *process_find(pid_t pid, size_t n) {
+        char path[64], line[512], *found = NULL;
+        _cleanup_fclose_ FILE *maps = NULL;
+        uint64_t start, end;
+
+        snprintf(path, sizeof(path), "/proc/%d/maps", (int) pid);
+        maps = fopen(path, "re");
+        while (maps && !found && fgets(line, sizeof(line), maps))
+                if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && end - start == n * TESTMEM_PAGE &&
+                    !strstr(line, "zero"))
+                        found = (char *) (uintptr_t) start;
+        if (!found)
+                testmem_die("no area of %zu pages in process %d", n, (int) pid);
+        return found;
+}
+
+/* While the owner drops and touches its pages at random, orders name frames that are somebody else's by then. */
+static void check_churn(void) {
+        enum { N = 8192, ORDERS = 6 };
+        _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t)), *there = calloc(N, sizeof(uint64_t));
+        char *memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *own;
+        atomic_bool *stop = (atomic_bool *) memory;
+        uint64_t moved = 0;
+        int status = -1;
+        pid_t pid;
+
+        pid = fork();
+        if (pid == 0) {
+                unsigned seed = 1;
+
+                own = testmem_map(N, 1, false);
+                while (!atomic_load(stop)) {
+                        size_t i = (size_t) rand_r(&seed) % N;
+
+                        if (own[i * TESTMEM_PAGE + 77] != (char) (i % 251 + 1))
+                                _exit(1);
+                        madvise(own + i * TESTMEM_PAGE, TESTMEM_PAGE, MADV_DONTNEED);
+                        memset(own + i * TESTMEM_PAGE, (int) (i % 251 + 1), TESTMEM_PAGE);
+                        if (i == 0)
+                                sched_yield();
+                }
+                _exit(contents_ok(own, N) ? 0 : 1);
+        }
+        for (int i = 0; i < ORDERS; i++) {
+                OrderResult result;
+                size_t n = 0;
+
+                usleep(200000);
+                own = process_find(pid, N);
+                testmem_pfns(pid, own, N, pfns);
+                for (size_t k = 0; k < N; k++)
+                        if (pfns[k] > 0)
+                                there[n++] = pfns[k];
+                (void) order(list_of(i % 2, there, n), none, USEC_PER_SEC * 60, &result);
+                moved += result.promoted;
+        }
+        atomic_store(stop, true);
+        waitpid(pid, &status, 0);
+        verdict(status == 0 && moved > 0, "churn", "status %d, moved %" PRIu64, status, moved);
+        munmap(memory, N * TESTMEM_PAGE);
+}
+
+/* DAMON is somebody else's: left alone, and the order is carried out all the same. */
+static void check_foreign_damon(void) {
+        enum { N = 1024 };
+        char *memory = testmem_map(N, 1, false);
+        uint64_t pfns[N], kdamonds = 0;
+        OrderResult result;
+        int r;
+
+        if (sysfile_write(root, "2", "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds") < 0)
+                testmem_die("nr_kdamonds: %m");
+        testmem_pfns(0, memory, N, pfns);
+        r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
+        (void) sysfile_read_u64(root, &kdamonds, "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds");
+        verdict(r == 0 && result.promoted == N && streq(result.mover, "pagemap") && kdamonds == 2, "DAMON in other hands",
+                "promoted %" PRIu64 " by %s, nr_kdamonds %" PRIu64, result.promoted, result.mover, kdamonds);
+        (void) sysfile_write(root, "0", "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds");
+        testmem_unmap(memory, N);
+}
+
 static void hold(int node, size_t n) {
         uint64_t *pfns = calloc(n, sizeof(uint64_t));
         char *memory = testmem_map(n, node, false);
@@ -405,10 +487,17 @@ int main(int argc, char *argv[]) {
                 check_full();
                 check_exchange();
                 check_deadline();
+                check_churn();
                 check_hugetlb();
         }
         executor = executor_free(executor);
         mover = NULL;
+        if (mover_damon_available(root)) {
+                if (executor_new(root, &executor) < 0)
+                        testmem_die("cannot set up the movers");
+                check_foreign_damon();
+                executor = executor_free(executor);
+        }
         if (mover_damon_available(root))
                 verdict(sysfile_read_u64(root, &kdamonds, "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds") == 0 &&
                                 kdamonds == 0, "no kdamond left", "nr_kdamonds %" PRIu64, kdamonds);
