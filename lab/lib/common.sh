@@ -57,6 +57,15 @@ cache_forget_others() {
         return 0
 }
 
+# Removes half-made things, unless somebody is making them.
+cache_sweep() {
+        [ -d "$cache_dir" ] || return 0
+        (
+                flock -w 5 9 || exit 0
+                rm -rf "$cache_dir"/*.tmp "$cache_dir"/initrd.??????
+        ) 9>"$cache_dir/lock"
+}
+
 # with_lock FILE CMD...: one holder at a time. Only background processes that close fd 9 may outlive it.
 with_lock() {
         local file=$1

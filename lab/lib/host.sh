@@ -105,9 +105,9 @@ host_start() {
         echo "$port" >"$state_dir/port"
         meter_prepare
         host_arguments "$image" "$guest" "$port"
+        trap 'host_stop; exit 130' INT TERM
         # A little ahead of ordinary jobs: a starved machine would miss its own deadlines.
         nice -n "$host_nice" qemu-system-x86_64 "${host_args[@]}" 9>&- || die "QEMU did not start (its message is above); 'hmvlab status' shows what is left"
-        trap 'host_stop; exit 130' INT TERM
         host_wait_console hmvlab-ready || host_start_failed
         step "booted; connecting"
         host_exec true 9>&- || host_start_failed
