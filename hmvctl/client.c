@@ -33,11 +33,15 @@ int client_open(Ctl *ctl, Outcome *o) {
                 r = sd_bus_set_allow_interactive_authorization(bus, true);
         if (r == -EINVAL && (ctl->address || ctl->host))
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is no %s", ctl->host ?: ctl->address,
-                                   ctl->host ? "host" : "D-Bus address such as unix:path=/run/dbus/system_bus_socket");
-        if (r < 0)
+                                   ctl->host
+                                           ? "host"
+                                           : "D-Bus address such as unix:path=/run/dbus/system_bus_socket");
+        if (r < 0) {
+                const char *what = ctl->host ? "system bus of host " : ctl->address ? "bus at " : "system bus";
+
                 return outcome_set(o, OUTCOME_NO_DAEMON, "cannot reach the %s%s: %s; is D-Bus running there?",
-                                   ctl->host ? "system bus of host " : ctl->address ? "bus at " : "system bus",
-                                   ctl->host ?: ctl->address ?: "", strerror(-r));
+                                   what, ctl->host ?: ctl->address ?: "", strerror(-r));
+        }
         ctl->bus = TAKE_PTR(bus);
         return 0;
 }
@@ -48,27 +52,33 @@ void client_close(Ctl *ctl) {
 
 int client_error(Ctl *ctl, const sd_bus_error *error, int r, Outcome *o) {
         const char *name = error->name ?: "";
-        bool gone = streq(name, SD_BUS_ERROR_DISCONNECTED) || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE;
+        bool gone =
+                streq(name, SD_BUS_ERROR_DISCONNECTED) || r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE;
 
         if (gone)
                 client_close(ctl);   /* the next command of a shell tries anew */
         if (streq(name, SD_BUS_ERROR_SERVICE_UNKNOWN) || streq(name, SD_BUS_ERROR_NAME_HAS_NO_OWNER))
-                return outcome_set(o, OUTCOME_NO_DAEMON, "hmvisord does not run%s%s; start it with 'systemctl start hmvisord'",
+                return outcome_set(o, OUTCOME_NO_DAEMON,
+                                   "hmvisord does not run%s%s; start it with 'systemctl start hmvisord'",
                                    ctl->host ? " on " : "", ctl->host ?: "");
         if (streq(name, SD_BUS_ERROR_NO_REPLY))
-                return outcome_set(o, OUTCOME_NO_DAEMON, "hmvisord went away before it answered; see 'journalctl -u hmvisord'");
+                return outcome_set(o, OUTCOME_NO_DAEMON,
+                                   "hmvisord went away before it answered; see 'journalctl -u hmvisord'");
         if (gone)
-                return outcome_set(o, OUTCOME_NO_DAEMON, "the bus closed the connection%s%s: %s; is D-Bus running there?",
+                return outcome_set(o, OUTCOME_NO_DAEMON,
+                                   "the bus closed the connection%s%s: %s; is D-Bus running there?",
                                    ctl->host ? " to " : "", ctl->host ?: "", strerror(-r));
         if (streq(name, SD_BUS_ERROR_TIMEOUT) || r == -ETIMEDOUT)
-                return outcome_set(o, OUTCOME_TIMED_OUT, "hmvisord did not answer in time; see 'journalctl -u hmvisord'");
+                return outcome_set(o, OUTCOME_TIMED_OUT,
+                                   "hmvisord did not answer in time; see 'journalctl -u hmvisord'");
         if (streq(name, SD_BUS_ERROR_ACCESS_DENIED))
                 return outcome_set(o, OUTCOME_DENIED, "the bus does not allow it: %s", error->message);
         if (streq(name, SD_BUS_ERROR_UNKNOWN_OBJECT))
                 return outcome_set(o, OUTCOME_NO_DOMAIN, "the domain is gone; 'hmvctl list' shows all");
         if (streq(name, SD_BUS_ERROR_UNKNOWN_METHOD) || streq(name, SD_BUS_ERROR_UNKNOWN_INTERFACE) ||
             streq(name, SD_BUS_ERROR_INVALID_ARGS))
-                return outcome_set(o, OUTCOME_FAILED, "hmvisord is of another version than hmvctl ('hmvctl version'): %s",
+                return outcome_set(o, OUTCOME_FAILED,
+                                   "hmvisord is of another version than hmvctl ('hmvctl version'): %s",
                                    error->message);
         return outcome_set(o, outcome_from_bus_name(name), "%s", error->message ?: strerror(-r));
 }
@@ -143,7 +153,8 @@ static int read_list(sd_bus_message *m, json_object *into) {
         return 0;
 }
 
-/* Any D-Bus value with text keys: dictionaries become objects, arrays and structs arrays, variants what they hold. */
+/* Any D-Bus value with text keys: dictionaries become objects, arrays and structs arrays, variants what they
+ * hold. */
 static int read_value(sd_bus_message *m, json_object **ret) {
         _cleanup_json_ json_object *object = NULL;
         _cleanup_free_ char *inner = NULL;
@@ -201,8 +212,8 @@ int client_message_to_json(sd_bus_message *m, json_object **ret) {
         return 0;
 }
 
-int client_new_call(Ctl *ctl, const char *path, const char *interface, const char *member, sd_bus_message **ret,
-                    Outcome *o) {
+int client_new_call(Ctl *ctl, const char *path, const char *interface, const char *member,
+                    sd_bus_message **ret, Outcome *o) {
         _cleanup_message_ sd_bus_message *m = NULL;
         int r;
 
@@ -228,11 +239,12 @@ int client_send(Ctl *ctl, sd_bus_message *call, Outcome *o, json_object **ret) {
                 return client_error(ctl, &error, r, o);
         if (ret)
                 r = client_message_to_json(reply, ret);
-        return r < 0 ? outcome_set(o, OUTCOME_FAILED, "hmvisord's answer cannot be read: %s", strerror(-r)) : 0;
+        return r < 0 ? outcome_set(o, OUTCOME_FAILED, "hmvisord's answer cannot be read: %s", strerror(-r))
+                     : 0;
 }
 
-int client_call(Ctl *ctl, const char *path, const char *interface, const char *member, Outcome *o, json_object **ret,
-                const char *types, ...) {
+int client_call(Ctl *ctl, const char *path, const char *interface, const char *member, Outcome *o,
+                json_object **ret, const char *types, ...) {
         _cleanup_message_ sd_bus_message *m = NULL;
         va_list ap;
         int r;
@@ -244,7 +256,8 @@ int client_call(Ctl *ctl, const char *path, const char *interface, const char *m
         r = *types ? sd_bus_message_appendv(m, types, ap) : 0;
         va_end(ap);
         if (r < 0)   /* text that is no UTF-8, as a rule */
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "an argument cannot be sent by D-Bus: %s", strerror(-r));
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "an argument cannot be sent by D-Bus: %s",
+                                   strerror(-r));
         return client_send(ctl, m, o, ret);
 }
 
@@ -260,18 +273,21 @@ int client_find_domain(Ctl *ctl, const char *name, char **ret_path, Outcome *o) 
 }
 
 int client_get_domain(Ctl *ctl, const char *path, json_object **ret, Outcome *o) {
-        return client_call(ctl, path, "org.freedesktop.DBus.Properties", "GetAll", o, ret, "s", CLIENT_DOMAIN);
+        return client_call(ctl, path, "org.freedesktop.DBus.Properties", "GetAll", o, ret, "s",
+                           CLIENT_DOMAIN);
 }
 
 static int by_name(const void *a, const void *b) {
-        return strcmp(json_text(*(json_object *const *) a, "Name"), json_text(*(json_object *const *) b, "Name"));
+        return strcmp(json_text(*(json_object *const *) a, "Name"),
+                      json_text(*(json_object *const *) b, "Name"));
 }
 
 int client_list_domains(Ctl *ctl, json_object **ret, Outcome *o) {
         _cleanup_json_ json_object *objects = NULL, *list = json_object_new_array();
         int r;
 
-        r = client_call(ctl, CLIENT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", o, &objects, "");
+        r = client_call(ctl, CLIENT_PATH, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", o,
+                        &objects, "");
         if (r < 0)
                 return r;
         json_object_object_foreach(objects, path, interfaces) {
@@ -289,7 +305,10 @@ int client_list_domains(Ctl *ctl, json_object **ret, Outcome *o) {
 json_object *json_member(json_object *object, const char *key) {
         json_object *value = NULL;
 
-        return json_object_is_type(object, json_type_object) && json_object_object_get_ex(object, key, &value) ? value : NULL;
+        return json_object_is_type(object, json_type_object) &&
+                               json_object_object_get_ex(object, key, &value)
+                       ? value
+                       : NULL;
 }
 
 const char *json_text(json_object *object, const char *key) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The daemon, as the verbs see it: calls that give JSON or an Outcome. The only file that speaks D-Bus, but for
- * the signals in verbs-observe.c.
+ * The daemon, as the verbs see it: calls that give JSON or an Outcome. The only file that speaks D-Bus, but
+ * for the signals in events.c.
  */
 #pragma once
 
@@ -24,13 +24,13 @@ static inline void json_putp(json_object **j) {
 int client_open(Ctl *ctl, Outcome *o);
 void client_close(Ctl *ctl);
 
-/* Calls a method with arguments as sd_bus_message_append() takes them. *ret (may be NULL) is the answer: of one
- * value that value, of none null. */
-int client_call(Ctl *ctl, const char *path, const char *interface, const char *member, Outcome *o, json_object **ret,
-                const char *types, ...);
+/* Calls a method with arguments as sd_bus_message_append() takes them. *ret (may be NULL) is the answer: of
+ * one value that value, of none null. */
+int client_call(Ctl *ctl, const char *path, const char *interface, const char *member, Outcome *o,
+                json_object **ret, const char *types, ...);
 /* The same in steps, for arguments that need containers. */
-int client_new_call(Ctl *ctl, const char *path, const char *interface, const char *member, sd_bus_message **ret,
-                    Outcome *o);
+int client_new_call(Ctl *ctl, const char *path, const char *interface, const char *member,
+                    sd_bus_message **ret, Outcome *o);
 int client_send(Ctl *ctl, sd_bus_message *call, Outcome *o, json_object **ret);
 
 /* The object path of a domain by name, id or UUID; the caller frees. */

@@ -12,7 +12,8 @@ typedef struct Completion {
         WordList *list;
 } Completion;
 
-static const char *const event_kinds[] = { "phase", "order", "bind", "unbind", "policy", "connected", "disconnected" };
+static const char *const event_kinds[] = { "phase",  "order",     "bind",        "unbind",
+                                           "policy", "connected", "disconnected" };
 
 static void offer(Completion *c, const char *candidate) {
         size_t prefix = strlen(c->prefix);
@@ -72,7 +73,8 @@ static void offer_verbs(Completion *c, const char *first, bool whole) {
                         if (v->flags & VERB_HIDDEN)
                                 continue;
                         if (first) {
-                                if (v->name[len] && strlen(first) == len && strncmp(v->name, first, len) == 0)
+                                if (v->name[len] && strlen(first) == len &&
+                                    strncmp(v->name, first, len) == 0)
                                         offer(c, v->name + len + 1);
                                 continue;
                         }
@@ -117,7 +119,8 @@ static const Option *option_named(const Verb *verb, const char *word) {
         return NULL;
 }
 
-/* Walks over a verb's complete arguments: which options are used, and which one wants the last word as value. */
+/* Walks over a verb's complete arguments: which options are used, and which one wants the last word as
+ * value. */
 static void complete_argument(Completion *c, Ctl *ctl, const Verb *verb, char *const *words, size_t n) {
         bool used[OPTIONS_MAX] = { 0 };
         const Option *wants = NULL;
@@ -197,7 +200,8 @@ static size_t skip_global_options(char *const *words, size_t n) {
 }
 
 void complete_words(Ctl *ctl, char *const *words, size_t n, WordList *ret) {
-        static const char *const global[] = { "--connect", "--host", "--json", "--quiet", "--readonly", "--version", "--help" };
+        static const char *const global[] = { "--connect",  "--host",    "--json", "--quiet",
+                                              "--readonly", "--version", "--help" };
         Completion c = { .before = "", .list = ret };
         const Verb *verb;
         size_t used, skip = skip_global_options(words, n);

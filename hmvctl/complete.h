@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What may follow the words typed so far, from the tables of verbs and, for domains and policy keys, from the
- * daemon. For the shell and, through the hidden verb "complete", for bash. Owns no state.
+ * What may follow the words typed so far, from the tables of verbs and, for domains and policy keys, from
+ * the daemon. For the shell and, through the hidden verb "complete", for bash. Owns no state.
  */
 #pragma once
 

@@ -70,8 +70,8 @@ int events_repeat(usec_t interval, int (*step)(void *userdata), void *userdata) 
         return r;
 }
 
-static void print_event(Listener *l, uint64_t realtime, const char *domain, const char *uuid, const char *kind,
-                        const char *message) {
+static void print_event(Listener *l, uint64_t realtime, const char *domain, const char *uuid,
+                        const char *kind, const char *message) {
         char when[64];
         time_t t = (time_t) (realtime / USEC_PER_SEC);
         struct tm tm;
@@ -133,13 +133,16 @@ static int listen_all(Listener *l, usec_t timeout) {
         sd_bus *bus = l->ctl->bus;
         int r;
 
-        r = sd_bus_match_signal(bus, NULL, CLIENT_NAME, CLIENT_PATH, CLIENT_MANAGER, "Event", on_event_signal, l);
+        r = sd_bus_match_signal(bus, NULL, CLIENT_NAME, CLIENT_PATH, CLIENT_MANAGER, "Event",
+                                on_event_signal, l);
         if (r >= 0)
-                r = sd_bus_add_match(bus, NULL, "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='"
-                                     CLIENT_NAME "'", on_owner_changed, l);
+                r = sd_bus_add_match(bus, NULL,
+                                     "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',"
+                                     "arg0='" CLIENT_NAME "'",
+                                     on_owner_changed, l);
         if (r >= 0)
-                r = sd_bus_match_signal(bus, NULL, "org.freedesktop.DBus.Local", NULL, "org.freedesktop.DBus.Local",
-                                        "Disconnected", on_disconnected, l);
+                r = sd_bus_match_signal(bus, NULL, "org.freedesktop.DBus.Local", NULL,
+                                        "org.freedesktop.DBus.Local", "Disconnected", on_disconnected, l);
         if (r >= 0 && timeout > 0)
                 r = sd_event_add_time_relative(l->event, NULL, CLOCK_MONOTONIC, timeout, 0, on_timeout, l);
         if (r >= 0)
@@ -182,7 +185,8 @@ int run_events(Ctl *ctl, const Args *args, Outcome *o) {
         if (r < 0)
                 return outcome_set(o, OUTCOME_FAILED, "cannot wait for events: %s", strerror(-r));
         if (l.daemon_gone)
-                return outcome_set(o, OUTCOME_NO_DAEMON, "hmvisord or the bus went away; see 'journalctl -u hmvisord'");
+                return outcome_set(o, OUTCOME_NO_DAEMON,
+                                   "hmvisord or the bus went away; see 'journalctl -u hmvisord'");
         if (r == 1 && l.seen == 0)
                 return outcome_set(o, OUTCOME_TIMED_OUT, "no event within %s", args_text(args, "timeout"));
         return 0;

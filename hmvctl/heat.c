@@ -29,7 +29,8 @@ static uint64_t pages_at(json_object *pages, size_t band) {
 }
 
 static void print_bar(uint64_t value, uint64_t most, unsigned width, bool utf8, FILE *out) {
-        static const char *const eighths[] = { "", "\u258f", "\u258e", "\u258d", "\u258c", "\u258b", "\u258a", "\u2589" };
+        static const char *const eighths[] = { "",       "\u258f", "\u258e", "\u258d",
+                                               "\u258c", "\u258b", "\u258a", "\u2589" };
         uint64_t units = most > 0 ? (uint64_t) ((__uint128_t) value * width * 8 / most) : 0;
 
         if (value > 0 && units == 0)   /* few is not none */
@@ -54,8 +55,9 @@ static void print_cell(json_object *cell, uint64_t most, unsigned width, bool ut
                 all += pages_at(pages, i);
                 written += i > 0 ? pages_at(pages, i) : 0;
         }
-        fprintf(out, "Cell %" PRIu64 ", %s, host node %s: %s tracked, %s of it written lately\n", json_number(cell, "Cell"),
-                json_text(cell, "Tier"), *json_text(cell, "HostNodes") ? json_text(cell, "HostNodes") : "any",
+        fprintf(out, "Cell %" PRIu64 ", %s, host node %s: %s tracked, %s of it written lately\n",
+                json_number(cell, "Cell"), json_text(cell, "Tier"),
+                *json_text(cell, "HostNodes") ? json_text(cell, "HostNodes") : "any",
                 size_format(a, all * PAGE_BYTES), size_format(b, written * PAGE_BYTES));
         fprintf(out, "%8s %12s %10s\n", "heat", "pages", "size");
         for (size_t i = 0; i < n; i++) {

@@ -6,7 +6,7 @@
 
 #define HELP_WIDTH 78
 
-/* Prints text in lines of at most HELP_WIDTH, each behind `indent` spaces; newlines in it begin a new line. */
+/* Prints text in lines of at most HELP_WIDTH, each behind `indent` spaces; a newline begins a new one. */
 static void print_wrapped(FILE *out, const char *text, int indent) {
         while (*text) {
                 size_t room = (size_t) (HELP_WIDTH - indent), len = strcspn(text, "\n");
@@ -73,7 +73,8 @@ static char *option_form(const Option *o) {
         if (o->flags & OPTION_POSITIONAL)
                 r = asprintf(&form, required ? "%s%s" : "[%s%s]", value, words ? "..." : "");
         else
-                r = asprintf(&form, required ? "--%s%s%s" : "[--%s%s%s]", o->name, value ? " " : "", value ?: "");
+                r = asprintf(&form, required ? "--%s%s%s" : "[--%s%s%s]", o->name, value ? " " : "",
+                             value ?: "");
         return r < 0 ? NULL : form;
 }
 

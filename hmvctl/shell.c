@@ -87,7 +87,8 @@ static unsigned char on_tab(EditLine *el, wint_t c) {
         Ctl *ctl = NULL;
         size_t common;
 
-        if (el_get(el, EL_CLIENTDATA, &ctl) < 0 || !ctl || words_before_cursor(el_line(el), &words) < 0 || words.n == 0)
+        if (el_get(el, EL_CLIENTDATA, &ctl) < 0 || !ctl || words_before_cursor(el_line(el), &words) < 0 ||
+            words.n == 0)
                 return CC_ERROR;
         complete_words(ctl, words.words, words.n, &list);
         if (list.n == 0)
@@ -177,7 +178,8 @@ static int shell_run_terminal(Ctl *ctl, Outcome *o) {
         (void) el_set(el, EL_BIND, "^I", "hmvctl-complete", NULL);
 
         if (!ctl->quiet)
-                fprintf(ctl->out, "hmvctl %s, the HMvisor shell. 'help' lists commands, 'quit' leaves.\n\n", HMV_VERSION);
+                fprintf(ctl->out, "hmvctl %s, the HMvisor shell. 'help' lists commands, 'quit' leaves.\n\n",
+                        HMV_VERSION);
         while (!ctl->quit && (line = el_gets(el, &n)) && n > 0) {
                 if (line[strspn(line, " \t\n")])
                         (void) history(past, &event, H_ENTER, line);

@@ -6,6 +6,6 @@
 
 #include "verb.h"
 
-/* Runs commands from standard input until its end or quit. On a terminal failures are printed and it goes on; else
- * the first one ends it. Returns 0, or < 0 with o filled. */
+/* Runs commands from standard input until its end or quit. On a terminal failures are printed and it goes
+ * on; else the first one ends it. Returns 0, or < 0 with o filled. */
 int shell_run(Ctl *ctl, Outcome *o);

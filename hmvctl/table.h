@@ -14,7 +14,8 @@ enum {
         TABLE_NO_HEADINGS = 1 << 0,
 };
 
-/* Titles separated by '|'; one that begins with '>' is of a column aligned to the right. Returns NULL: no memory. */
+/* Titles separated by '|'; one that begins with '>' is of a column aligned to the right. Returns NULL: no
+ * memory. */
 Table *table_new(const char *titles, unsigned flags);
 Table *table_free(Table *t);
 DEFINE_CLEANUP(Table *, table_free);

@@ -47,8 +47,8 @@ static bool name_matches(const char *name, char *const *words, size_t n, size_t 
                 return n >= 1 && streq(name, words[0]);
         }
         *ret_used = 2;
-        return n >= 2 && strlen(words[0]) == (size_t) (space - name) && strncmp(name, words[0], strlen(words[0])) == 0 &&
-               streq(space + 1, words[1]);
+        return n >= 2 && strlen(words[0]) == (size_t) (space - name) &&
+               strncmp(name, words[0], strlen(words[0])) == 0 && streq(space + 1, words[1]);
 }
 
 const Verb *verb_find(char *const *words, size_t n, size_t *ret_used) {
@@ -89,8 +89,10 @@ static int value_check(const Option *option, const char *value, Outcome *o) {
         }
         if (good)
                 return 0;
-        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s%s: '%s' is not %s", option_takes_words(option->type) ? "" : "--",
-                           option_takes_words(option->type) ? "argument" : option->name, value, types[option->type].what);
+        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s%s: '%s' is not %s",
+                           option_takes_words(option->type) ? "" : "--",
+                           option_takes_words(option->type) ? "argument" : option->name, value,
+                           types[option->type].what);
 }
 
 /* The option that "--name" or "--name=value" names: its index, or -1. */
@@ -123,8 +125,8 @@ static int args_parse_option(Ctl *ctl, Args *a, char *const *words, size_t n, si
                 return 0;
         }
         if (k < 0 || option_takes_words(a->verb->options[k].type))
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' has no option '%s'; see 'hmvctl help %s'", a->verb->name,
-                                   words[*i], a->verb->name);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' has no option '%s'; see 'hmvctl help %s'",
+                                   a->verb->name, words[*i], a->verb->name);
         option = &a->verb->options[k];
         if (a->values[k])
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--%s is given twice", option->name);
@@ -135,7 +137,8 @@ static int args_parse_option(Ctl *ctl, Args *a, char *const *words, size_t n, si
                 return 0;
         }
         if (!value && *i + 1 >= n)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--%s wants %s", option->name, types[option->type].what);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--%s wants %s", option->name,
+                                   types[option->type].what);
         a->values[k] = value ? value + 1 : words[++*i];
         return value_check(option, a->values[k], o);
 }
@@ -178,8 +181,9 @@ int args_parse(Ctl *ctl, const Verb *verb, char *const *words, size_t n, Args *r
                 if (options && words[i][0] == '-' && words[i][1] == '-')
                         r = args_parse_option(ctl, &a, words, n, &i, o);
                 else if (options && words[i][0] == '-' && words[i][1])
-                        r = outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' has no option '%s'; see 'hmvctl help %s'",
-                                        verb->name, words[i], verb->name);
+                        r = outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                        "'%s' has no option '%s'; see 'hmvctl help %s'", verb->name,
+                                        words[i], verb->name);
                 else if (raw) {
                         a.words = words + i;
                         a.n_words = n - i;
@@ -191,11 +195,12 @@ int args_parse(Ctl *ctl, const Verb *verb, char *const *words, size_t n, Args *r
         }
         for (int i = 0; !a.help && i < OPTIONS_MAX && verb->options[i].name; i++)
                 if ((verb->options[i].flags & OPTION_REQUIRED) && !a.values[i])
-                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' wants %s%s (%s); see 'hmvctl help %s'", verb->name,
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "'%s' wants %s%s (%s); see 'hmvctl help %s'", verb->name,
                                            verb->options[i].flags & OPTION_POSITIONAL ? "" : "--",
                                            verb->options[i].flags & OPTION_POSITIONAL
-                                                           ? option_value_name(verb->options[i].type)
-                                                           : verb->options[i].name,
+                                                   ? option_value_name(verb->options[i].type)
+                                                   : verb->options[i].name,
                                            types[verb->options[i].type].what, verb->name);
         *ret = a;
         return 0;
@@ -241,7 +246,8 @@ int verb_run(Ctl *ctl, char *const *words, size_t n, Outcome *o) {
 
         verb = verb_find(words, n, &used);
         if (!verb)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is no command; 'hmvctl help' lists them", words[0]);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is no command; 'hmvctl help' lists them",
+                                   words[0]);
         r = args_parse(ctl, verb, words + used, n - used, &args, o);
         if (r >= 0 && args.help)
                 help_print_verb(ctl->out, verb);

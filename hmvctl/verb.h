@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What a verb is: data. Parsing, help, completion and the check of the manual all read the same tables, which
- * the verbs-*.c files hold, one per group. Owns no state beyond the Ctl that main() makes.
+ * What a verb is: data. Parsing, help, completion and the check of the manual all read the same tables,
+ * which the verbs-*.c files hold, one per group. Owns no state beyond the Ctl that main() makes.
  */
 #pragma once
 

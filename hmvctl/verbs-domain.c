@@ -74,16 +74,18 @@ static int get_domain(Ctl *ctl, const Args *args, char **ret_path, json_object *
 }
 
 static int print_cells(Ctl *ctl, json_object *cells, Outcome *o) {
-        _cleanup_(table_freep) Table *t = table_new(">Cell|Tier|Host nodes|>Size|>Boot|>Device|>Device max|>Guest free", 0);
+        _cleanup_(table_freep) Table *t =
+                table_new(">Cell|Tier|Host nodes|>Size|>Boot|>Device|>Device max|>Guest free", 0);
         int r = t ? 0 : -ENOMEM;
 
         for (size_t i = 0; r >= 0 && i < json_object_array_length(cells); i++) {
                 json_object *c = json_object_array_get_idx(cells, i);
-                char cell[24], size[SIZE_TEXT_MAX], boot[SIZE_TEXT_MAX], device[SIZE_TEXT_MAX], max[SIZE_TEXT_MAX],
-                        room[SIZE_TEXT_MAX];
+                char cell[24], size[SIZE_TEXT_MAX], boot[SIZE_TEXT_MAX], device[SIZE_TEXT_MAX],
+                        max[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX];
 
                 snprintf(cell, sizeof(cell), "%" PRIu64, json_number(c, "Cell"));
-                r = table_row(t, cell, json_text(c, "Tier"), json_flag(c, "Bound") ? json_text(c, "HostNodes") : "any",
+                r = table_row(t, cell, json_text(c, "Tier"),
+                              json_flag(c, "Bound") ? json_text(c, "HostNodes") : "any",
                               size_of(c, "SizeBytes", size), size_of(c, "BootBytes", boot),
                               size_of(c, "DeviceCurrentBytes", device), size_of(c, "DeviceMaxBytes", max),
                               size_of(c, "GuestFreeBytes", room));
@@ -162,7 +164,9 @@ static int report_diff(Ctl *ctl, const Args *args, json_object *diff, const char
         } else if (dry_run)
                 fputs(json_object_get_string(diff) ?: "", ctl->out);
         else if (!ctl->quiet)
-                fprintf(ctl->out, "Domain '%s' is %s. It takes effect when the domain starts the next time.\n", domain, state);
+                fprintf(ctl->out,
+                        "Domain '%s' is %s. It takes effect when the domain starts the next time.\n", domain,
+                        state);
         return 0;
 }
 
@@ -171,7 +175,8 @@ static int append_size(sd_bus_message *m, const char *key, uint64_t bytes) {
         return bytes > 0 ? sd_bus_message_append(m, "{sv}", key, "t", bytes) : 0;
 }
 
-static int call_with_options(Ctl *ctl, const Args *args, const char *member, bool sizes, json_object **ret, Outcome *o) {
+static int call_with_options(Ctl *ctl, const Args *args, const char *member, bool sizes, json_object **ret,
+                             Outcome *o) {
         _cleanup_message_ sd_bus_message *m = NULL;
         int r;
 
@@ -194,7 +199,8 @@ static int call_with_options(Ctl *ctl, const Args *args, const char *member, boo
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r < 0)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "an argument cannot be sent by D-Bus: %s", strerror(-r));
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "an argument cannot be sent by D-Bus: %s",
+                                   strerror(-r));
         return client_send(ctl, m, o, ret);
 }
 
@@ -258,7 +264,8 @@ static int run_verify(Ctl *ctl, const Args *args, Outcome *o) {
                 snprintf(cell, sizeof(cell), "%" PRIu64, json_number(c, "cell"));
                 snprintf(expected, sizeof(expected), "node %s", json_text(c, "expected"));
                 describe_places(c, places, sizeof(places));
-                if (!t || table_row(t, cell, json_text(c, "tier"), expected, places, json_flag(c, "ok") ? "yes" : "NO") < 0)
+                if (!t || table_row(t, cell, json_text(c, "tier"), expected, places,
+                                    json_flag(c, "ok") ? "yes" : "NO") < 0)
                         return outcome_set(o, OUTCOME_FAILED, "out of memory");
         }
         if (ctl->json)
@@ -271,13 +278,17 @@ static int run_verify(Ctl *ctl, const Args *args, Outcome *o) {
 
                 describe_places(c, places, sizeof(places));
                 if (!json_flag(c, "ok"))
-                        return outcome_set(o, OUTCOME_MISPLACED, "cell %" PRIu64 " of domain '%s' should be on node %s and is "
-                                           "not: %s; restart the domain, as memory is placed when it is first used",
-                                           json_number(c, "cell"), args_text(args, "domain"), json_text(c, "expected"), places);
+                        return outcome_set(
+                                o, OUTCOME_MISPLACED,
+                                "cell %" PRIu64 " of domain '%s' should be on node %s and is "
+                                "not: %s; restart the domain, as memory is placed when it is first used",
+                                json_number(c, "cell"), args_text(args, "domain"), json_text(c, "expected"),
+                                places);
         }
-        return json_flag(report, "ok") ? 0
-                                       : outcome_set(o, OUTCOME_MISPLACED, "domain '%s' is not where it should be",
-                                                     args_text(args, "domain"));
+        return json_flag(report, "ok")
+                       ? 0
+                       : outcome_set(o, OUTCOME_MISPLACED, "domain '%s' is not where it should be",
+                                     args_text(args, "domain"));
 }
 
 static int manage(Ctl *ctl, const Args *args, bool on, Outcome *o) {
@@ -307,9 +318,12 @@ static int manage(Ctl *ctl, const Args *args, bool on, Outcome *o) {
                 json_print(j, ctl->out);
         } else if (!ctl->quiet) {
                 fprintf(ctl->out, "Domain '%s' is %smanaged %s.\n", domain, on ? "" : "not ",
-                        live && config ? "now and when it starts again" : live ? "until it stops" : "when it starts again");
+                        live && config ? "now and when it starts again"
+                        : live         ? "until it stops"
+                                       : "when it starts again");
                 if (on && !json_flag(d, "Bound"))
-                        fputs("It is not bound, so nothing is moved until it is: 'hmvctl bind', then power it off and on.\n",
+                        fputs("It is not bound, so nothing is moved until it is: 'hmvctl bind', then power "
+                              "it off and on.\n",
                               ctl->out);
         }
         return 0;
@@ -332,23 +346,32 @@ static int run_unmanage(Ctl *ctl, const Args *args, Outcome *o) {
 
 const Verb verbs_domain[] = {
         {
-                "list", "list domains, their phase and their memory",
-                "Lists all domains of libvirt with what hmvisord does with them. DRAM and Slow are the sizes of the "
+                "list",
+                "list domains, their phase and their memory",
+                "Lists all domains of libvirt with what hmvisord does with them. DRAM and Slow are the "
+                "sizes of the "
                 "cells of each tier now; '-' stands for a domain that is not bound.",
                 { { "name", OPTION_FLAG, 0, "print names only, one a line" } },
-                run_list, 0,
+                run_list,
+                0,
         },
         {
-                "info", "show all about a domain",
-                "Shows phase and reason, policy, tracking, the guest's agent and each cell of a domain. The guest's free "
+                "info",
+                "show all about a domain",
+                "Shows phase and reason, policy, tracking, the guest's agent and each cell of a domain. The "
+                "guest's free "
                 "memory is the guest's own word.",
                 { DOMAIN_OPTION },
-                run_info, 0,
+                run_info,
+                0,
         },
         {
-                "bind", "give a domain a DRAM cell and a slow cell",
-                "Rewrites the persistent definition of a domain into two NUMA cells, each bound strictly to the host "
-                "nodes of its tier, with what tracking and the guest's agent need. It takes effect at the next start. "
+                "bind",
+                "give a domain a DRAM cell and a slow cell",
+                "Rewrites the persistent definition of a domain into two NUMA cells, each bound strictly to "
+                "the host "
+                "nodes of its tier, with what tracking and the guest's agent need. It takes effect at the "
+                "next start. "
                 "Sizes are whole multiples of 2 MiB.",
                 {
                         DOMAIN_OPTION,
@@ -358,35 +381,48 @@ const Verb verbs_domain[] = {
                         { "max-slow", OPTION_SIZE, 0, "most slow memory it can be given (default: all)" },
                         { "dry-run", OPTION_FLAG, 0, "print the change as a diff, and change nothing" },
                 },
-                run_bind, VERB_CHANGES,
+                run_bind,
+                VERB_CHANGES,
         },
         {
-                "unbind", "undo bind",
-                "Restores what bind replaced in the persistent definition of a domain; other edits made since stay. It "
+                "unbind",
+                "undo bind",
+                "Restores what bind replaced in the persistent definition of a domain; other edits made "
+                "since stay. It "
                 "takes effect at the next start.",
-                { DOMAIN_OPTION, { "dry-run", OPTION_FLAG, 0, "print the change as a diff, and change nothing" } },
-                run_unbind, VERB_CHANGES,
+                { DOMAIN_OPTION,
+                  { "dry-run", OPTION_FLAG, 0, "print the change as a diff, and change nothing" } },
+                run_unbind,
+                VERB_CHANGES,
         },
         {
-                "verify", "prove that each cell's memory is on its own host nodes",
-                "Asks the host's kernel where the memory of the running domain is, cell by cell. Fails with status 13 when "
+                "verify",
+                "prove that each cell's memory is on its own host nodes",
+                "Asks the host's kernel where the memory of the running domain is, cell by cell. Fails with "
+                "status 13 when "
                 "any of it is outside its tier's nodes.",
                 { DOMAIN_OPTION },
-                run_verify, 0,
+                run_verify,
+                0,
         },
         {
-                "manage", "move a domain's hot pages to DRAM from now on",
-                "Lets hmvisord order the guest to move pages: hot ones to its DRAM cell, cold ones to its slow cell. "
-                WHEN_DEFAULT,
+                "manage",
+                "move a domain's hot pages to DRAM from now on",
+                "Lets hmvisord order the guest to move pages: hot ones to its DRAM cell, cold ones to its "
+                "slow cell. " WHEN_DEFAULT,
                 { DOMAIN_OPTION, WHEN_OPTIONS },
-                run_manage, VERB_CHANGES,
+                run_manage,
+                VERB_CHANGES,
         },
         {
-                "unmanage", "move nothing any more",
-                "Ends what manage began: pages stay where they are, and the guest's own settings are put back. Tracking "
+                "unmanage",
+                "move nothing any more",
+                "Ends what manage began: pages stay where they are, and the guest's own settings are put "
+                "back. Tracking "
                 "goes on. " WHEN_DEFAULT,
                 { DOMAIN_OPTION, WHEN_OPTIONS },
-                run_unmanage, VERB_CHANGES,
+                run_unmanage,
+                VERB_CHANGES,
         },
         { 0 },
 };

@@ -56,7 +56,9 @@ static int run_heat(Ctl *ctl, const Args *args, Outcome *o) {
                 return r;
         v.path = path;
         r = watch > 0 ? events_repeat(watch, show_heat, &v) : show_heat(&v);
-        return r < 0 && o->code == OUTCOME_OK ? outcome_set(o, OUTCOME_FAILED, "cannot wait: %s", strerror(-r)) : r;
+        return r < 0 && o->code == OUTCOME_OK
+                       ? outcome_set(o, OUTCOME_FAILED, "cannot wait: %s", strerror(-r))
+                       : r;
 }
 
 static int number_row(Table *t, const char *name, json_object *stats, const char *key) {
@@ -103,9 +105,11 @@ static uint64_t skipped_sum(json_object *skipped) {
 
 /* "1.234 s in all, 2.345 ms the last time" */
 static void describe_cost(json_object *stats, char *buf, size_t size) {
-        uint64_t all = json_number(stats, "TrackingCostNSec"), last = json_number(stats, "TrackingLastCostNSec");
+        uint64_t all = json_number(stats, "TrackingCostNSec"),
+                 last = json_number(stats, "TrackingLastCostNSec");
 
-        snprintf(buf, size, "%" PRIu64 ".%03" PRIu64 " s in all, %" PRIu64 ".%03" PRIu64 " ms for the last sample",
+        snprintf(buf, size,
+                 "%" PRIu64 ".%03" PRIu64 " s in all, %" PRIu64 ".%03" PRIu64 " ms for the last sample",
                  all / 1000000000, all / 1000000 % 1000, last / 1000000, last / 1000 % 1000);
 }
 
@@ -144,7 +148,8 @@ static int run_stats(Ctl *ctl, const Args *args, Outcome *o) {
         if (r >= 0)
                 r = table_row(t, "Mover:", *json_text(s, "Mover") ? json_text(s, "Mover") : "-");
         if (r >= 0)
-                r = table_row(t, "Tracking:", *json_text(s, "TrackingState") ? json_text(s, "TrackingState") : "-");
+                r = table_row(t, "Tracking:",
+                              *json_text(s, "TrackingState") ? json_text(s, "TrackingState") : "-");
         if (r >= 0)
                 r = number_row(t, "Samples:", s, "TrackingEpochs");
         if (r >= 0)
@@ -183,36 +188,50 @@ static int run_explain(Ctl *ctl, const Args *args, Outcome *o) {
 
 const Verb verbs_observe[] = {
         {
-                "heat", "show how hot a domain's pages are, per cell",
-                "Shows a histogram for each cell of a running domain: how many pages have which heat. Heat counts, with "
+                "heat",
+                "show how hot a domain's pages are, per cell",
+                "Shows a histogram for each cell of a running domain: how many pages have which heat. Heat "
+                "counts, with "
                 "decay, in how many samples a page was found written; 0 is cold.",
-                { DOMAIN_OPTION, { "watch", OPTION_TIME, 0, "again and again at this interval, until Ctrl-C" } },
-                run_heat, 0,
+                { DOMAIN_OPTION,
+                  { "watch", OPTION_TIME, 0, "again and again at this interval, until Ctrl-C" } },
+                run_heat,
+                0,
         },
         {
-                "stats", "show what was moved, what was not, and what tracking costs",
-                "Shows totals since hmvisord knows the domain: pages promoted to DRAM and demoted to slow memory as seen "
-                "on their new node, pages that were skipped and why, and the time that tracking took in QEMU.",
+                "stats",
+                "show what was moved, what was not, and what tracking costs",
+                "Shows totals since hmvisord knows the domain: pages promoted to DRAM and demoted to slow "
+                "memory as seen "
+                "on their new node, pages that were skipped and why, and the time that tracking took in "
+                "QEMU.",
                 { DOMAIN_OPTION },
-                run_stats, 0,
+                run_stats,
+                0,
         },
         {
-                "explain", "say why the last moves were made, or not",
+                "explain",
+                "say why the last moves were made, or not",
                 "Shows the last decisions on a domain, oldest first, with the figures behind them.",
                 { DOMAIN_OPTION, { "lines", OPTION_NUMBER, 0, "how many decisions (default: 10)" } },
-                run_explain, 0,
+                run_explain,
+                0,
         },
         {
-                "events", "wait for events and print them",
-                "Prints the next event: changes of phase, orders, bindings, the connection to libvirt. With --loop it goes "
+                "events",
+                "wait for events and print them",
+                "Prints the next event: changes of phase, orders, bindings, the connection to libvirt. With "
+                "--loop it goes "
                 "on until Ctrl-C. With --json each event is one line.",
                 {
                         { "domain", OPTION_DOMAIN, OPTION_POSITIONAL, "of this domain only" },
                         { "loop", OPTION_FLAG, 0, "go on after the first event" },
-                        { "timeout", OPTION_TIME, 0, "end after this time; status 18 when nothing happened" },
+                        { "timeout", OPTION_TIME, 0,
+                          "end after this time; status 18 when nothing happened" },
                         { "event", OPTION_KIND, 0, "of this kind only" },
                 },
-                run_events, 0,
+                run_events,
+                0,
         },
         { 0 },
 };

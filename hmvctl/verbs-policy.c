@@ -38,7 +38,8 @@ static int run_get(Ctl *ctl, const Args *args, Outcome *o) {
                 json_object *value = json_member(all, args->words[i]);
 
                 if (!value)
-                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is no key of a policy; there are: %s", args->words[i],
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "'%s' is no key of a policy; there are: %s", args->words[i],
                                            json_object_get_string(words));
                 json_object_object_add(shown, args->words[i], json_object_get(value));
         }
@@ -88,32 +89,40 @@ static int run_set(Ctl *ctl, const Args *args, Outcome *o) {
                 json_print(j, ctl->out);
         } else if (!ctl->quiet)
                 fprintf(ctl->out, "Policy of domain '%s' is set %s.\n", args_text(args, "domain"),
-                        live && config ? "now and for later starts" : live ? "until it stops" : "for later starts");
+                        live && config ? "now and for later starts"
+                        : live         ? "until it stops"
+                                       : "for later starts");
         return 0;
 }
 
 const Verb verbs_policy[] = {
         {
-                "policy get", "show a domain's policy",
+                "policy get",
+                "show a domain's policy",
                 "Shows the policy in effect for a domain, its own settings over those of the configuration. "
                 "hmvisord.conf(5) explains each key.",
                 {
                         { "domain", OPTION_DOMAIN, OPTION_REQUIRED | OPTION_POSITIONAL, "name, id or UUID" },
                         { "key", OPTION_KEYS, OPTION_POSITIONAL, "show these only" },
                 },
-                run_get, 0,
+                run_get,
+                0,
         },
         {
-                "policy set", "change a domain's policy",
-                "Changes settings of a domain; those not named stay. hmvisord.conf(5) explains each key. Without --live "
+                "policy set",
+                "change a domain's policy",
+                "Changes settings of a domain; those not named stay. hmvisord.conf(5) explains each key. "
+                "Without --live "
                 "and --config: both, or --config alone when the domain is off.",
                 {
                         { "domain", OPTION_DOMAIN, OPTION_REQUIRED | OPTION_POSITIONAL, "name, id or UUID" },
-                        { "setting", OPTION_SETTINGS, OPTION_REQUIRED | OPTION_POSITIONAL, "what to change" },
+                        { "setting", OPTION_SETTINGS, OPTION_REQUIRED | OPTION_POSITIONAL,
+                          "what to change" },
                         { "live", OPTION_FLAG, 0, "for the running domain only" },
                         { "config", OPTION_FLAG, 0, "for later starts of the domain only" },
                 },
-                run_set, VERB_CHANGES,
+                run_set,
+                VERB_CHANGES,
         },
         { 0 },
 };

@@ -39,7 +39,8 @@ static int run_help(Ctl *ctl, const Args *args, Outcome *o) {
                         help_print_group(ctl->out, g);
                         return 0;
                 }
-        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is neither a command nor a group; 'hmvctl help' lists both",
+        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                           "'%s' is neither a command nor a group; 'hmvctl help' lists both",
                            args->words[args->n_words - 1]);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * One object per domain: interface org.hmvisor1.Domain. Only translates between messages and manager_*().
- * Properties read b->view, which bus_find_domain() fills just before; their userdata is the Bus plus the offset
- * that the vtable gives.
+ * Properties read b->view, which bus_find_domain() fills just before; their userdata is the Bus plus the
+ * offset that the vtable gives.
  */
 #include "bus/bus-internal.h"
 
@@ -245,9 +245,10 @@ static int set_policy(Bus *b, sd_bus_message *m, const char *uuid, const char *w
         if (r < 0)
                 return r;
         if (!live && !config)
-                (void) outcome_set(&o, OUTCOME_BAD_ARGUMENT, "neither live nor config was asked for; give one, or both");
-        else if (manager_set_policy(b->manager, uuid, words, live, config, reply_with_nothing, sd_bus_message_ref(m),
-                                    &o) < 0)
+                (void) outcome_set(&o, OUTCOME_BAD_ARGUMENT,
+                                   "neither live nor config was asked for; give one, or both");
+        else if (manager_set_policy(b->manager, uuid, words, live, config, reply_with_nothing,
+                                    sd_bus_message_ref(m), &o) < 0)
                 sd_bus_message_unref(m);
         else
                 return 0;
@@ -293,7 +294,8 @@ const Method domain_methods[] = {
 
 const sd_bus_vtable domain_vtable[] = {
         SD_BUS_VTABLE_START(0),
-        SD_BUS_PROPERTY("Name", "s", property_text, offsetof(Bus, view.name), SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Name", "s", property_text, offsetof(Bus, view.name),
+                        SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_PROPERTY("UUID", "s", property_text, offsetof(Bus, view.uuid), SD_BUS_VTABLE_PROPERTY_CONST),
         STATE("Id", "i", NULL, id),
         WHOLE("Phase", "s", property_phase),
@@ -320,7 +322,8 @@ const sd_bus_vtable domain_vtable[] = {
         METHOD("GetStats", SD_BUS_NO_ARGS, SD_BUS_RESULT("a{sv}", stats), bus_method, ANYBODY),
         METHOD("Explain", SD_BUS_ARGS("u", lines), SD_BUS_RESULT("as", decisions), bus_method, ANYBODY),
         METHOD("GetPolicy", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", words), bus_method, ANYBODY),
-        METHOD("SetPolicy", SD_BUS_ARGS("s", words, "b", live, "b", config), SD_BUS_NO_RESULT, bus_method, ANYBODY),
+        METHOD("SetPolicy", SD_BUS_ARGS("s", words, "b", live, "b", config), SD_BUS_NO_RESULT, bus_method,
+               ANYBODY),
         METHOD("Manage", SD_BUS_ARGS("b", live, "b", config), SD_BUS_NO_RESULT, bus_method, ANYBODY),
         METHOD("Unmanage", SD_BUS_ARGS("b", live, "b", config), SD_BUS_NO_RESULT, bus_method, ANYBODY),
         SD_BUS_VTABLE_END,
@@ -335,8 +338,8 @@ static void emit_changed(Bus *b, const char *uuid, const char *const *names) {
 
 void bus_emit_domain_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
-                "Name", "Id", "Phase", "Reason", "Bound", "Managed", "Policy", "Cells", "AgentVersion", "AgentKernel",
-                "TrackingState", "TrackingLog", NULL,
+                "Name",  "Id",           "Phase",       "Reason",        "Bound",       "Managed", "Policy",
+                "Cells", "AgentVersion", "AgentKernel", "TrackingState", "TrackingLog", NULL,
         };
 
         emit_changed(b, uuid, names);
@@ -344,8 +347,8 @@ void bus_emit_domain_changed(Bus *b, const char *uuid) {
 
 void bus_emit_counters_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
-                "Epochs", "Orders", "FailedOrders", "PromotedPages", "DemotedPages", "SkippedPages", "TrackingEpochs",
-                "TrackingDropped", "TrackingCostNSec", NULL,
+                "Epochs",       "Orders",         "FailedOrders",    "PromotedPages",    "DemotedPages",
+                "SkippedPages", "TrackingEpochs", "TrackingDropped", "TrackingCostNSec", NULL,
         };
 
         emit_changed(b, uuid, names);

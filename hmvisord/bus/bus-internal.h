@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What the files of this folder share: the connection, how methods are declared, and how answers are written.
- * Nobody else includes it.
+ * What the files of this folder share: the connection, how methods are declared, and how answers are
+ * written. Nobody else includes it.
  */
 #pragma once
 
@@ -36,8 +36,8 @@ struct Bus {
 
 #define _cleanup_message_ _cleanup_(sd_bus_message_unrefp)
 
-/* What a method does once it is allowed: replies to m now, or keeps a reference and replies later. uuid is ""
- * for the entry object. A negative return becomes an error reply. */
+/* What a method does once it is allowed: replies to m now, or keeps a reference and replies later. uuid is
+ * "" for the entry object. A negative return becomes an error reply. */
 typedef int (*MethodRun)(Bus *b, sd_bus_message *m, const char *uuid);
 
 typedef struct Method {
@@ -63,7 +63,7 @@ void bus_emit_counters_changed(Bus *b, const char *uuid);
 
 /* Texts come from guests and from callers: what goes out is UTF-8 without control characters. */
 int message_append_text(sd_bus_message *m, const char *text);
-int message_append_entry(sd_bus_message *m, const char *key, const char *type, ...);   /* {sv}, s is cleaned */
+int message_append_entry(sd_bus_message *m, const char *key, const char *type, ...); /* {sv}, s is cleaned */
 int reply_outcome(sd_bus_message *m, const Outcome *o);
 int reply_text(sd_bus_message *m, const char *text);
 

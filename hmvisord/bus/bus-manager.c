@@ -169,8 +169,10 @@ static int read_options(sd_bus_message *m, BindRequest *req, bool sizes, Outcome
                 } else
                         return outcome_set(o, OUTCOME_BAD_ARGUMENT, "option '%.64s' is not known", key);
                 if (r < 0)
-                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "option '%.64s' has another type: sizes are 't' in "
-                                           "bytes, DryRun is 'b'", key);
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "option '%.64s' has another type: sizes are 't' in "
+                                           "bytes, DryRun is 'b'",
+                                           key);
                 r = sd_bus_message_exit_container(m);
         }
         return r < 0 ? outcome_set(o, OUTCOME_BAD_ARGUMENT, "the options cannot be read") : 0;
@@ -209,8 +211,8 @@ static int run_reload(Bus *b, sd_bus_message *m, const char *unused) {
 
         if (manager_reload(b->manager, &o) < 0)
                 return reply_outcome(m, &o);
-        (void) sd_bus_emit_properties_changed(b->bus, BUS_PATH, BUS_MANAGER, "EpochUSec", "MigrateBytesPerSec", "DryRun",
-                                              NULL);
+        (void) sd_bus_emit_properties_changed(b->bus, BUS_PATH, BUS_MANAGER, "EpochUSec",
+                                              "MigrateBytesPerSec", "DryRun", NULL);
         return sd_bus_reply_method_return(m, "");
 }
 
@@ -239,10 +241,13 @@ const sd_bus_vtable manager_vtable[] = {
         METHOD("FindDomain", SD_BUS_ARGS("s", name), SD_BUS_RESULT("o", domain), bus_method, ANYBODY),
         METHOD("ListDomains", SD_BUS_NO_ARGS, SD_BUS_RESULT("a(sso)", domains), bus_method, ANYBODY),
         METHOD("GetTiers", SD_BUS_NO_ARGS, SD_BUS_RESULT("aa{sv}", nodes), bus_method, ANYBODY),
-        METHOD("Bind", SD_BUS_ARGS("s", domain, "a{sv}", options), SD_BUS_RESULT("s", diff), bus_method, ANYBODY),
-        METHOD("Unbind", SD_BUS_ARGS("s", domain, "a{sv}", options), SD_BUS_RESULT("s", diff), bus_method, ANYBODY),
+        METHOD("Bind", SD_BUS_ARGS("s", domain, "a{sv}", options), SD_BUS_RESULT("s", diff), bus_method,
+               ANYBODY),
+        METHOD("Unbind", SD_BUS_ARGS("s", domain, "a{sv}", options), SD_BUS_RESULT("s", diff), bus_method,
+               ANYBODY),
         METHOD("Reload", SD_BUS_NO_ARGS, SD_BUS_NO_RESULT, bus_method, ANYBODY),
         SD_BUS_SIGNAL_WITH_ARGS("Event",
-                                SD_BUS_ARGS("t", realtime, "s", domain, "s", uuid, "s", kind, "s", message), 0),
+                                SD_BUS_ARGS("t", realtime, "s", domain, "s", uuid, "s", kind, "s", message),
+                                0),
         SD_BUS_VTABLE_END,
 };

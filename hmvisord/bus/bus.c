@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The connection to the system bus: the name, the objects, reconnecting, and the manager's news as signals. It
- * logs once when the bus goes away and once when it is back, as there is nobody to return that to.
+ * The connection to the system bus: the name, the objects, reconnecting, and the manager's news as signals.
+ * It logs once when the bus goes away and once when it is back, as there is nobody to return that to.
  */
 #include "bus/bus-internal.h"
 
@@ -31,7 +31,8 @@ int bus_find_domain(sd_bus *bus, const char *path, const char *interface, void *
         return 1;
 }
 
-static int bus_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret, sd_bus_error *ret_error) {
+static int bus_enumerate(sd_bus *bus, const char *prefix, void *userdata, char ***ret,
+                         sd_bus_error *ret_error) {
         _cleanup_free_ char (*uuids)[37] = NULL;
         Bus *b = userdata;
         size_t n, done;
@@ -60,7 +61,8 @@ static int on_bus_gone(sd_bus_message *m, void *userdata, sd_bus_error *ret_erro
         Bus *b = userdata;
 
         if (!b->outage_logged)
-                log_warning("The system bus closed the connection; hmvctl cannot reach this daemon until it is back");
+                log_warning("The system bus closed the connection; hmvctl cannot reach this daemon until it "
+                            "is back");
         b->outage_logged = true;
         b->backoff_usec = BACKOFF_FIRST_USEC;
         bus_schedule_connect(b);
@@ -77,14 +79,16 @@ static int bus_publish(Bus *b, sd_bus *bus) {
 
         r = sd_bus_add_object_vtable(bus, NULL, BUS_PATH, BUS_MANAGER, manager_vtable, b);
         if (r >= 0)
-                r = sd_bus_add_fallback_vtable(bus, NULL, BUS_DOMAIN_PATH, BUS_DOMAIN, domain_vtable, bus_find_domain, b);
+                r = sd_bus_add_fallback_vtable(bus, NULL, BUS_DOMAIN_PATH, BUS_DOMAIN, domain_vtable,
+                                               bus_find_domain, b);
         if (r >= 0)
                 r = sd_bus_add_node_enumerator(bus, NULL, BUS_DOMAIN_PATH, bus_enumerate, b);
         if (r >= 0)
                 r = sd_bus_add_object_manager(bus, NULL, BUS_PATH);
         if (r >= 0)
-                r = sd_bus_match_signal(bus, NULL, "org.freedesktop.DBus.Local", "/org/freedesktop/DBus/Local",
-                                        "org.freedesktop.DBus.Local", "Disconnected", on_bus_gone, b);
+                r = sd_bus_match_signal(bus, NULL, "org.freedesktop.DBus.Local",
+                                        "/org/freedesktop/DBus/Local", "org.freedesktop.DBus.Local",
+                                        "Disconnected", on_bus_gone, b);
         return r;
 }
 
@@ -121,7 +125,8 @@ static int on_reconnect(sd_event_source *s, uint64_t usec, void *userdata) {
                 return 0;
         }
         if (!b->outage_logged)
-                log_warning_errno(r, "Cannot offer '%s' on the system bus, trying on: %s", BUS_NAME, strerror(-r));
+                log_warning_errno(r, "Cannot offer '%s' on the system bus, trying on: %s", BUS_NAME,
+                                  strerror(-r));
         b->outage_logged = true;
         bus_schedule_connect(b);
         return 0;
@@ -131,14 +136,15 @@ static void bus_schedule_connect(Bus *b) {
         int r;
 
         b->reconnect = sd_event_source_disable_unref(b->reconnect);
-        r = sd_event_add_time_relative(b->event, &b->reconnect, CLOCK_MONOTONIC, b->backoff_usec, 0, on_reconnect, b);
+        r = sd_event_add_time_relative(b->event, &b->reconnect, CLOCK_MONOTONIC, b->backoff_usec, 0,
+                                       on_reconnect, b);
         if (r < 0)
                 log_error_errno(r, "No timer for the system bus, staying off it: %s", strerror(-r));
         b->backoff_usec = MIN(b->backoff_usec * 2, BACKOFF_MAX_USEC);
 }
 
-/* One signal of the entry object or of ObjectManager cannot be repeated: a failure means no memory or no bus,
- * and clients see the name vanish in the latter case. */
+/* One signal of the entry object or of ObjectManager cannot be repeated: a failure means no memory or no
+ * bus, and clients see the name vanish in the latter case. */
 static void emit_interfaces(Bus *b, const char *uuid, bool added) {
         _cleanup_free_ char *path = NULL;
 

@@ -27,8 +27,8 @@ static size_t utf8_sequence(const unsigned char *p) {
                         return 0;
                 c = c << 6 | (p[i] & 0x3f);
         }
-        if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ||
-            (c >= 0x80 && c < 0xa0))
+        if ((n == 3 && c < 0x800) || (n == 4 && c < 0x10000) || c > 0x10ffff ||
+            (c >= 0xd800 && c < 0xe000) || (c >= 0x80 && c < 0xa0))
                 return 0;
         return n;
 }
@@ -69,7 +69,8 @@ int message_append_entry(sd_bus_message *m, const char *key, const char *type, .
                 return r;
 
         va_start(ap, type);
-        r = streq(type, "s") ? message_append_text(m, va_arg(ap, const char *)) : sd_bus_message_appendv(m, type, ap);
+        r = streq(type, "s") ? message_append_text(m, va_arg(ap, const char *))
+                             : sd_bus_message_appendv(m, type, ap);
         va_end(ap);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Who may call a method: root always, everybody else when polkit says so; without polkit only root. Asks both the
- * bus (for the caller's user) and polkit asynchronously, so a slow answer holds nobody up. Knows the methods'
- * actions from their tables only.
+ * Who may call a method: root always, everybody else when polkit says so; without polkit only root. Asks
+ * both the bus (for the caller's user) and polkit asynchronously, so a slow answer holds nobody up. Knows
+ * the methods' actions from their tables only.
  */
 #include "bus/bus-internal.h"
 
@@ -54,7 +54,8 @@ static int method_run(Bus *b, const Method *method, sd_bus_message *m) {
         if (r >= 0)
                 r = method->run(b, m, uuid ?: "");
         if (r < 0)
-                r = sd_bus_reply_method_errnof(m, r, "'%s' failed inside the daemon: %s", method->member, strerror(-r));
+                r = sd_bus_reply_method_errnof(m, r, "'%s' failed inside the daemon: %s", method->member,
+                                               strerror(-r));
         return r < 0 ? r : 1;
 }
 
@@ -68,7 +69,8 @@ static int on_polkit_answer(sd_bus_message *reply, void *userdata, sd_bus_error 
         int authorized = false, challenge = false;
 
         if (sd_bus_message_is_method_error(reply, NULL)) {
-                request_deny(r, "polkit does not answer, and without it only root may; start polkit or use sudo");
+                request_deny(
+                        r, "polkit does not answer, and without it only root may; start polkit or use sudo");
                 return 0;
         }
         if (sd_bus_message_enter_container(reply, 'r', "bba{ss}") < 0 ||
@@ -77,7 +79,8 @@ static int on_polkit_answer(sd_bus_message *reply, void *userdata, sd_bus_error 
         else if (authorized)
                 request_run(r);
         else if (challenge)
-                request_deny(r, "polkit wants a password and nobody could be asked; use sudo, or a session with a polkit agent");
+                request_deny(r, "polkit wants a password and nobody could be asked; use sudo, or a session "
+                                "with a polkit agent");
         else
                 request_deny(r, "polkit says no to this user; use sudo, or allow it in a polkit rule");
         return 0;
@@ -88,8 +91,9 @@ static int polkit_ask(Request *r) {
         bool interactive = sd_bus_message_get_allow_interactive_authorization(r->message) > 0;
         int k;
 
-        k = sd_bus_message_new_method_call(r->bus->bus, &call, POLKIT_NAME, "/org/freedesktop/PolicyKit1/Authority",
-                                           POLKIT_NAME ".Authority", "CheckAuthorization");
+        k = sd_bus_message_new_method_call(r->bus->bus, &call, POLKIT_NAME,
+                                           "/org/freedesktop/PolicyKit1/Authority", POLKIT_NAME ".Authority",
+                                           "CheckAuthorization");
         if (k >= 0)
                 k = sd_bus_message_append(call, "(sa{sv})sa{ss}us", "system-bus-name", 1, "name", "s",
                                           sd_bus_message_get_sender(r->message), r->method->action, 0,
@@ -151,7 +155,8 @@ int bus_method(sd_bus_message *m, void *userdata, sd_bus_error *ret_error) {
         b->requests = r;
 
         k = sd_bus_call_method_async(b->bus, &r->slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                     "org.freedesktop.DBus", "GetConnectionUnixUser", on_caller_uid, r, "s", sender);
+                                     "org.freedesktop.DBus", "GetConnectionUnixUser", on_caller_uid, r, "s",
+                                     sender);
         if (k < 0) {
                 request_free(r);
                 return k;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The daemon's bus code over the scripted manager: takes lines of script from standard input, answers each with
- * "ok" or "error", and ends with it. Exits with 17 when another process owns the name.
+ * The daemon's bus code over the scripted manager: takes lines of script from standard input, answers each
+ * with "ok" or "error", and ends with it. Exits with 17 when another process owns the name.
  */
 #include <sys/epoll.h>
 

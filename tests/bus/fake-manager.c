@@ -49,8 +49,11 @@ int policy_format(const DomainPolicy *p, const DomainPolicy *defaults, char **re
 static void add_cell(DomainView *v, Tier tier, const char *nodes, uint64_t boot, uint64_t device) {
         CellView *c = &v->cells[v->n_cells];
 
-        c->cell = (DomainCell) { .cell = (uint32_t) v->n_cells, .tier = tier, .bound = true, .boot_bytes = boot,
-                                 .device_max_bytes = device };
+        c->cell = (DomainCell){ .cell = (uint32_t) v->n_cells,
+                                .tier = tier,
+                                .bound = true,
+                                .boot_bytes = boot,
+                                .device_max_bytes = device };
         snprintf(c->cell.host_nodes, sizeof(c->cell.host_nodes), "%s", nodes);
         c->guest_total_bytes = c->guest_free_bytes = UINT64_MAX;
         v->n_cells++;
@@ -74,7 +77,8 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         if (!m)
                 return -ENOMEM;
         m->event = sd_event_ref(event);
-        m->conf.host = (HostPolicy) { .epoch_usec = USEC_PER_SEC, .migrate_bytes_per_sec = UINT64_C(256) << 20 };
+        m->conf.host =
+                (HostPolicy){ .epoch_usec = USEC_PER_SEC, .migrate_bytes_per_sec = UINT64_C(256) << 20 };
         m->connected = true;
 
         v = add_domain(m, "hot", 1, PHASE_MANAGED);
@@ -88,8 +92,12 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         v->cells[0].heat_pages[8] = 24064;
         v->cells[1].heat_pages[0] = 196096;
         v->cells[1].heat_pages[1] = 512;
-        v->totals = (DomainTotals) { .epochs = 60, .orders = 3, .promoted_pages = 24576, .demoted_pages = 20000,
-                                     .skipped_pages = { [SKIP_PINNED] = 7, [SKIP_NO_ROOM] = 2 }, .failed_orders = 1 };
+        v->totals = (DomainTotals){ .epochs = 60,
+                                    .orders = 3,
+                                    .promoted_pages = 24576,
+                                    .demoted_pages = 20000,
+                                    .skipped_pages = { [SKIP_PINNED] = 7, [SKIP_NO_ROOM] = 2 },
+                                    .failed_orders = 1 };
         snprintf(v->tracking_state, sizeof(v->tracking_state), "tracking");
         snprintf(v->tracking_log, sizeof(v->tracking_log), "ring");
         snprintf(v->mover, sizeof(v->mover), "damon");
@@ -110,7 +118,8 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         v = add_domain(m, "odd", 3, PHASE_DEGRADED);
         v->bound = true;
         add_cell(v, TIER_DRAM, "0", UINT64_C(512) << 20, 0);
-        snprintf(v->reason, sizeof(v->reason), "the guest's agent is not ours; install hmvisor-guest-agent in the guest");
+        snprintf(v->reason, sizeof(v->reason),
+                 "the guest's agent is not ours; install hmvisor-guest-agent in the guest");
         snprintf(v->agent_version, sizeof(v->agent_version), "\xff\x1b[31mred\xc3(");
         *ret = m;
         return 0;
@@ -142,11 +151,11 @@ int manager_reload(Manager *m, Outcome *o) {
 int manager_get_tiers(Manager *m, HostTiers *ret, Outcome *o) {
         *ret = (HostTiers) {
                 .nodes = {
-                        { .node = 0, .tier = TIER_DRAM, .source = TIER_FROM_CONF, .total_bytes = UINT64_C(4) << 30,
-                          .free_bytes = UINT64_C(3) << 30, .n_cpus = 4, .cpus = "0-3", .latency_ns = 90,
-                          .bandwidth_mibs = 20000, .distance_from_dram = 10 },
-                        { .node = 1, .tier = TIER_SLOW, .source = TIER_FROM_DISTANCE, .total_bytes = UINT64_C(8) << 30,
-                          .free_bytes = UINT64_C(8) << 30, .distance_from_dram = 20 },
+                        { .node = 0, .tier = TIER_DRAM, .source = TIER_FROM_CONF,
+                          .total_bytes = UINT64_C(4) << 30, .free_bytes = UINT64_C(3) << 30, .n_cpus = 4,
+                          .cpus = "0-3", .latency_ns = 90, .bandwidth_mibs = 20000, .distance_from_dram = 10 },
+                        { .node = 1, .tier = TIER_SLOW, .source = TIER_FROM_DISTANCE,
+                          .total_bytes = UINT64_C(8) << 30, .free_bytes = UINT64_C(8) << 30, .distance_from_dram = 20 },
                 },
                 .n_nodes = 2,
         };
@@ -236,22 +245,27 @@ static int answer_later(Manager *m, ManagerReply reply, void *userdata, char *te
         return sd_event_add_defer(m->event, &l->source, on_later, l);
 }
 
-int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply, void *userdata, Outcome *o) {
+int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply,
+                 void *userdata, Outcome *o) {
         DomainView *v = find(m, uuid);
         char *text = NULL;
 
         if (v->bound)
-                return outcome_set(o, OUTCOME_ALREADY_BOUND, "domain '%s' is bound already; hmvctl unbind first", v->name);
+                return outcome_set(o, OUTCOME_ALREADY_BOUND,
+                                   "domain '%s' is bound already; hmvctl unbind first", v->name);
         if (request->dram_bytes % (2 << 20) != 0)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the DRAM size is no multiple of 2 MiB");
-        if (asprintf(&text, "--- before\n+++ after\n+<cell memory='%" PRIu64 "' slow='%" PRIu64 "' max='%" PRIu64 "'/>\n",
+        if (asprintf(&text,
+                     "--- before\n+++ after\n+<cell memory='%" PRIu64 "' slow='%" PRIu64 "' max='%" PRIu64
+                     "'/>\n",
                      request->dram_bytes, request->slow_bytes, request->max_dram_bytes) < 0)
                 return -ENOMEM;
         v->bound = !request->dry_run;
         return answer_later(m, reply, userdata, text, NULL);
 }
 
-int manager_unbind(Manager *m, const char *uuid, bool dry_run, ManagerReply reply, void *userdata, Outcome *o) {
+int manager_unbind(Manager *m, const char *uuid, bool dry_run, ManagerReply reply, void *userdata,
+                   Outcome *o) {
         DomainView *v = find(m, uuid);
 
         if (!v->bound)
@@ -268,17 +282,20 @@ int manager_verify(Manager *m, const char *uuid, ManagerReply reply, void *userd
                 return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; start it first", v->name);
         if (streq(v->name, "hot"))
                 return answer_later(m, reply, userdata,
-                                    strdup("{\"cells\":[{\"cell\":0,\"tier\":\"dram\",\"expected\":\"0\",\"bytes\":{\"0\":268435456},\"ok\":true},"
-                                           "{\"cell\":1,\"tier\":\"slow\",\"expected\":\"1\",\"bytes\":{\"1\":805306368},\"ok\":true}],\"ok\":true}"),
+                                    strdup("{\"cells\":[{\"cell\":0,\"tier\":\"dram\",\"expected\":\"0\","
+                                           "\"bytes\":{\"0\":268435456},\"ok\":true},"
+                                           "{\"cell\":1,\"tier\":\"slow\",\"expected\":\"1\",\"bytes\":{"
+                                           "\"1\":805306368},\"ok\":true}],\"ok\":true}"),
                                     NULL);
         (void) outcome_set(&later, OUTCOME_MISPLACED, "cell 0 has memory outside node 0");
         return answer_later(m, reply, userdata,
-                            strdup("{\"cells\":[{\"cell\":0,\"tier\":\"dram\",\"expected\":\"0\",\"bytes\":{\"0\":1048576,\"1\":4096},\"ok\":false}],\"ok\":false}"),
+                            strdup("{\"cells\":[{\"cell\":0,\"tier\":\"dram\",\"expected\":\"0\",\"bytes\":{"
+                                   "\"0\":1048576,\"1\":4096},\"ok\":false}],\"ok\":false}"),
                             &later);
 }
 
-int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config, ManagerReply reply,
-                       void *userdata, Outcome *o) {
+int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config,
+                       ManagerReply reply, void *userdata, Outcome *o) {
         DomainView *v = find(m, uuid);
         Outcome later = { 0 };
 
@@ -286,9 +303,10 @@ int manager_set_policy(Manager *m, const char *uuid, const char *words, bool liv
                 return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; use --config", v->name);
         if (streq(words, "Managed=yes") || streq(words, "Managed=no"))
                 v->managed = v->policy.managed = streq(words, "Managed=yes");
-        else if (!strstr(words, "RateCap=") ||
-                 sscanf(strstr(words, "RateCap="), "RateCap=%" SCNu64 "M", &v->policy.migrate_bytes_per_sec) != 1)
-                (void) outcome_set(&later, OUTCOME_BAD_ARGUMENT, "policy '%.100s': keys are Managed, DryRun, RateCap", words);
+        else if (!strstr(words, "RateCap=") || sscanf(strstr(words, "RateCap="), "RateCap=%" SCNu64 "M",
+                                                      &v->policy.migrate_bytes_per_sec) != 1)
+                (void) outcome_set(&later, OUTCOME_BAD_ARGUMENT,
+                                   "policy '%.100s': keys are Managed, DryRun, RateCap", words);
         else
                 v->policy.migrate_bytes_per_sec <<= 20;
         printf("set %s '%s' live=%d config=%d\n", v->name, words, live, config);
@@ -364,7 +382,8 @@ int fake_manager_command(Manager *m, char *line) {
                 v = NULL;
                 if (sscanf(line, "%63s", name) == 1)
                         v = find_name(m, name);
-                if (!v || sscanf(line, "%*s %" SCNu64 " %" SCNu64, &v->totals.promoted_pages, &v->totals.demoted_pages) != 2)
+                if (!v || sscanf(line, "%*s %" SCNu64 " %" SCNu64, &v->totals.promoted_pages,
+                                 &v->totals.demoted_pages) != 2)
                         return -EINVAL;
                 m->hooks.counters_changed(v->uuid, m->hooks.userdata);
                 return 0;

@@ -121,7 +121,8 @@ static void test_options_anywhere(void **state) {
 
 static void test_words_options(void **state) {
         _cleanup_parsed_ Parsed p = parse("policy set vm A=1 B=2 --live"), q = parse("policy get vm"),
-                         e = parse("explain vm --lines 7"), h = parse("bind --help"), j = parse("list --json");
+                                e = parse("explain vm --lines 7"), h = parse("bind --help"),
+                                j = parse("list --json");
 
         assert_int_equal(p.r, 0);
         assert_int_equal(p.args.n_words, 2);
@@ -186,15 +187,20 @@ static void test_find(void **state) {
 
 static void test_complete(void **state) {
         static char *const verbs[] = { "un", NULL }, *const second[] = { "policy", "s", NULL },
-                    *const option[] = { "bind", "vm", "--max-d", NULL }, *const nothing[] = { "zz", NULL },
-                    *const hidden[] = { "comp", NULL }, *const behind_size[] = { "bind", "vm", "--dram", "", NULL };
+                           *const option[] = { "bind", "vm", "--max-d", NULL },
+                           *const nothing[] = { "zz", NULL }, *const hidden[] = { "comp", NULL },
+                           *const behind_size[] = { "bind", "vm", "--dram", "", NULL };
         static const struct {
                 char *const *words;
                 size_t n;
                 const char *expected[3];
         } cases[] = {
-                { verbs, 1, { "unbind", "unmanage" } }, { second, 2, { "set" } }, { option, 3, { "--max-dram" } },
-                { nothing, 1, { NULL } },               { hidden, 1, { NULL } },  { behind_size, 4, { NULL } },
+                { verbs, 1, { "unbind", "unmanage" } },
+                { second, 2, { "set" } },
+                { option, 3, { "--max-dram" } },
+                { nothing, 1, { NULL } },
+                { hidden, 1, { NULL } },
+                { behind_size, 4, { NULL } },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {

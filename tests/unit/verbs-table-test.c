@@ -79,7 +79,8 @@ static void test_manual_explains_each_option(void **state) {
                         _cleanup_free_ char *option = escaped("\\-\\-", v->options[i].name, "");
                         bool as_manage = streq(v->name, "unmanage") || streq(v->name, "unbind");
 
-                        if ((v->options[i].flags & OPTION_POSITIONAL) || (as_manage && strstr(manual, option)))
+                        if ((v->options[i].flags & OPTION_POSITIONAL) ||
+                            (as_manage && strstr(manual, option)))
                                 continue;
                         if (!strstr(section, option))
                                 fail_msg("hmvctl.1 does not explain %s of '%s'", option, v->name);
@@ -93,7 +94,8 @@ static void test_manual_has_each_exit_code(void **state) {
 
                 snprintf(line, sizeof(line), "\n%d||T{\n%s", outcome_exit_code(c), outcome_meaning(c));
                 if (!strstr(manual, line))
-                        fail_msg("hmvctl.1 does not have exit code %d as: %s", outcome_exit_code(c), outcome_meaning(c));
+                        fail_msg("hmvctl.1 does not have exit code %d as: %s", outcome_exit_code(c),
+                                 outcome_meaning(c));
         }
 }
 
