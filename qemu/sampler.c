@@ -39,6 +39,7 @@
 #include <time.h>
 
 /* How often to retry a stop that calc-dirty-rate put off */
+#define SAMPLE_TIME_SHARE 10 /* samples take at most 1/10 of the time */
 #define STOP_RETRY_US 200000
 
 static const char *const state_names[] = {
@@ -300,6 +301,22 @@ static bool lease_is_over(Sampler *s, int64_t now)
     return now - s->renewed_us >= s->settings.lease_ms * 1000;
 }
 
+/*
+ * An interval after the last one was due, but never so soon that samples
+ * would take more than a tenth of the time: QEMU's big lock is held in them.
+ */
+static int64_t next_sample_us(const Sampler *s, int64_t now)
+{
+    int64_t interval_us = s->settings.interval_ms * 1000;
+    int64_t cost_us = (int64_t)(s->last_cost_ns / 1000);
+    int64_t due = s->sample_due_us + interval_us;
+
+    if (due <= now) {
+        due = now + interval_us;
+    }
+    return MAX(due, now + SAMPLE_TIME_SHARE * cost_us);
+}
+
 /* What a tick does while nobody else needs the log.  False: failed. */
 static bool track(Sampler *s, int64_t now)
 {
@@ -321,10 +338,7 @@ static bool track(Sampler *s, int64_t now)
         if (!sample_timed(s)) {
             return false;
         }
-        s->sample_due_us += set->interval_ms * 1000;
-        if (s->sample_due_us <= now) {
-            s->sample_due_us = now + set->interval_ms * 1000;
-        }
+        s->sample_due_us = next_sample_us(s, now);
     }
     if (set->off_ms && s->state == HOTNESS_TRACKING &&
         now >= s->phase_end_us) {
