@@ -13,8 +13,28 @@ static uint32_t guest_random(Guest *g) {
         return (uint32_t) ((g->random * UINT64_C(2685821657736338717)) >> 32);
 }
 
-static bool guest_chance(Guest *g, uint32_t permyriad) {
-        return guest_random(g) % 10000 < permyriad;
+/* In how many of an epoch's samples a page is found written: binomial, so that one number per page is
+ * enough. */
+static void guest_init_chances(Guest *g) {
+        double p = g->setup.permyriad / 10000.0, at[SAMPLES_MAX + 1] = { 1 }, sum = 0;
+
+        if (g->setup.samples > SAMPLES_MAX)
+                abort();
+        for (uint32_t n = 0; n < g->setup.samples; n++)
+                for (uint32_t i = n + 2; i-- > 0;)
+                        at[i] = at[i] * (1 - p) + (i > 0 ? at[i - 1] * p : 0);
+        for (uint32_t i = 0; i <= g->setup.samples; i++) {
+                sum += at[i];
+                g->up_to[i] = (uint32_t) (MIN(sum, 1.0) * UINT32_MAX);
+        }
+}
+
+static uint32_t guest_samples_written(Guest *g) {
+        uint32_t n = 0, random = guest_random(g);
+
+        while (n < g->setup.samples && random >= g->up_to[n])
+                n++;
+        return n;
 }
 
 static void *must_calloc(size_t n, size_t size) {
@@ -27,6 +47,7 @@ static void *must_calloc(size_t n, size_t size) {
 
 void guest_init(Guest *g, const GuestSetup *setup, uint64_t seed) {
         *g = (Guest){ .setup = *setup, .random = seed * 2 + 1 };
+        guest_init_chances(g);
         g->n_frames = setup->dram_frames + setup->slow_frames;
         if (setup->pages + setup->unmovable > g->n_frames)
                 abort();
@@ -58,14 +79,13 @@ void guest_done(Guest *g) {
         *g = (Guest){ 0 };
 }
 
-static void guest_write(Guest *g, uint32_t page) {
+static void guest_write(Guest *g, uint32_t page, uint32_t samples) {
         uint8_t *counter = &g->counters[g->page_frame[page]];
 
-        if (*counter < 255)
-                (*counter)++;
+        *counter = (uint8_t) MIN(*counter + samples, 255U);
 }
 
-static void guest_run_sample(Guest *g) {
+static void guest_run_workload(Guest *g) {
         const GuestSetup *s = &g->setup;
 
         switch (s->workload) {
@@ -74,17 +94,15 @@ static void guest_run_sample(Guest *g) {
         case WORKLOAD_STATIC:
         case WORKLOAD_MOVING:
                 for (uint32_t i = 0; i < s->hot_pages; i++)
-                        if (guest_chance(g, s->permyriad))
-                                guest_write(g, s->hot_first + i);
+                        guest_write(g, s->hot_first + i, guest_samples_written(g));
                 break;
         case WORKLOAD_UNIFORM:
                 for (uint32_t p = 0; p < s->pages; p++)
-                        if (guest_chance(g, s->permyriad))
-                                guest_write(g, p);
+                        guest_write(g, p, guest_samples_written(g));
                 break;
         case WORKLOAD_STREAM:
                 for (uint32_t i = 0; i < s->hot_pages; i++) {
-                        guest_write(g, g->stream_at);
+                        guest_write(g, g->stream_at, 1);
                         g->stream_at = (g->stream_at + 1) % s->pages;
                 }
                 break;
@@ -170,8 +188,7 @@ void guest_run_epoch(Guest *g) {
         if (g->setup.workload == WORKLOAD_MOVING && g->epoch > 0 && g->epoch % g->setup.move_every == 0)
                 g->setup.hot_first =
                         (g->setup.hot_first + g->setup.hot_pages) % (g->setup.pages - g->setup.hot_pages);
-        for (uint32_t i = 0; i < g->setup.samples; i++)
-                guest_run_sample(g);
+        guest_run_workload(g);
         g->epoch++;
         if (!g->has_order)
                 return;

@@ -9,6 +9,7 @@
 #include "core/core.h"
 
 #define NO_PAGE UINT32_MAX
+#define SAMPLES_MAX 32
 
 typedef enum Workload {
         WORKLOAD_IDLE,    /* nothing is written */
@@ -39,6 +40,7 @@ typedef struct Guest {
         bool *pinned;      /* per page */
         uint8_t *counters; /* per frame, as the extension would count */
         uint64_t random;
+        uint32_t up_to[SAMPLES_MAX + 1]; /* chance, of 2^32, that a page is written in at most i samples */
         uint64_t epoch;
         uint32_t stream_at;
         uint32_t free_scan;

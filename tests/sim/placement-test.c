@@ -43,6 +43,19 @@ static GuestSetup lab_guest(void) {
         };
 }
 
+/* A quarter of it, for the long runs. */
+static GuestSetup small_guest(void) {
+        GuestSetup setup = lab_guest();
+
+        setup.dram_frames /= 4;
+        setup.slow_frames /= 4;
+        setup.unmovable /= 4;
+        setup.pages /= 4;
+        setup.hot_first /= 4;
+        setup.hot_pages /= 4;
+        return setup;
+}
+
 static void sim_init(Sim *s, const GuestSetup *setups, size_t n) {
         *s = (Sim){ .host = host_policy_default(), .n_guests = n, .digest = UINT64_C(14695981039346656037) };
         s->trace = getenv("SIM_TRACE") != NULL;
@@ -189,13 +202,13 @@ static void test_one_sample_per_epoch(void **state) {
 }
 
 static void test_moving_hot_set(void **state) {
-        GuestSetup setup = lab_guest();
+        GuestSetup setup = small_guest();
         unsigned good = 0;
         Sim s;
 
         setup.workload = WORKLOAD_MOVING;
         setup.move_every = 60;
-        setup.hot_pages = MIB_FRAMES(64);
+        setup.hot_pages = MIB_FRAMES(16);
         sim_init(&s, &setup, 1);
         for (unsigned phase = 0; phase < 4; phase++) {
                 sim_run(&s, 59);
@@ -215,12 +228,12 @@ static void test_hot_set_larger_than_dram(void **state) {
         } rates[] = { { 10, 10000 }, { 10, 3000 }, { 10, 800 }, { 4, 3000 } };
 
         for (size_t i = 0; i < ELEMENTSOF(rates); i++) {
-                GuestSetup setup = lab_guest();
+                GuestSetup setup = small_guest();
                 uint64_t filled;
                 Sim s;
 
-                setup.hot_first = MIB_FRAMES(128);
-                setup.hot_pages = MIB_FRAMES(512);
+                setup.hot_first = MIB_FRAMES(32);
+                setup.hot_pages = MIB_FRAMES(128);
                 setup.permyriad = rates[i].permyriad;
                 setup.samples = rates[i].samples;
                 sim_init(&s, &setup, 1);
@@ -239,7 +252,7 @@ static void test_hot_set_larger_than_dram(void **state) {
 }
 
 static void test_uniform(void **state) {
-        GuestSetup setup = lab_guest();
+        GuestSetup setup = small_guest();
         uint64_t moved;
         Sim s;
 
@@ -255,11 +268,11 @@ static void test_uniform(void **state) {
 
 /* Pages that are written once are not hot, however many. */
 static void test_stream(void **state) {
-        GuestSetup setup = lab_guest();
+        GuestSetup setup = small_guest();
         Sim s;
 
         setup.workload = WORKLOAD_STREAM;
-        setup.hot_pages = 400;
+        setup.hot_pages = 1000; /* written per epoch */
         sim_init(&s, &setup, 1);
         sim_run(&s, 60);
         assert_int_equal(s.guests[0].moved, 0);
@@ -267,7 +280,7 @@ static void test_stream(void **state) {
 }
 
 static void test_idle_and_read_only(void **state) {
-        GuestSetup setup = lab_guest();
+        GuestSetup setup = small_guest();
         Sim s;
 
         setup.workload = WORKLOAD_IDLE; /* reads do not show in dirty bits: the same thing to the host */
@@ -280,12 +293,12 @@ static void test_idle_and_read_only(void **state) {
 
 /* Hot pages that the guest cannot move are not asked for again and again; movable ones still are. */
 static void test_unmovable_hot_pages(void **state) {
-        GuestSetup setup = lab_guest();
+        GuestSetup setup = small_guest();
         DomainTotals totals;
         Sim s;
 
-        setup.hot_pages = MIB_FRAMES(16);
-        setup.hot_unmovable = MIB_FRAMES(16);
+        setup.hot_pages = MIB_FRAMES(4);
+        setup.hot_unmovable = MIB_FRAMES(4);
         sim_init(&s, &setup, 1);
         sim_run(&s, 300);
         assert_int_equal(core_get_totals(s.core, 0, &totals), 0);
@@ -293,7 +306,7 @@ static void test_unmovable_hot_pages(void **state) {
         assert_true(totals.orders >= 1 && totals.orders <= 8);
         sim_done(&s);
 
-        setup.hot_pages = MIB_FRAMES(32); /* half of them */
+        setup.hot_pages = MIB_FRAMES(8); /* half of them */
         sim_init(&s, &setup, 1);
         sim_run(&s, 60);
         print_message("# half unmovable: %u%% of the hot set in DRAM\n", hot_percent(&s.guests[0]));

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Tests of hmvisord/core/heatmap.c: the arithmetic of heat, the histogram that goes with it, changing
+ * ranges.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "core/heatmap.h"
+
+#define PAGES 1500 /* not a multiple of a block, a chunk or a word */
+
+static uint8_t counters[PAGES];
+
+static RangeFacts one_range(uint64_t gfn) {
+        return (RangeFacts){ .gfn = gfn, .n_pages = PAGES, .cell = 3, .counters = counters };
+}
+
+/* The histogram is what one would count. */
+static void assert_counted(const Heatmap *m) {
+        uint64_t expected[CELLS_MAX][HEAT_VALUES] = { 0 };
+
+        for (size_t i = 0; i < m->n_ranges; i++)
+                for (uint64_t k = 0; k < m->ranges[i].n_pages; k++)
+                        expected[m->ranges[i].slot][m->ranges[i].heat[k]]++;
+        assert_memory_equal(expected, m->histogram, sizeof(expected));
+}
+
+static void heat_after(uint8_t counter, uint32_t samples, unsigned epochs, uint8_t *ret) {
+        RangeFacts r = one_range(0);
+        Heatmap m = { 0 };
+
+        memset(counters, counter, sizeof(counters));
+        assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
+        for (unsigned i = 0; i < epochs; i++)
+                heatmap_update(&m, &r, samples);
+        for (uint64_t i = 0; i < PAGES; i++)
+                assert_int_equal(m.ranges[0].heat[i], m.ranges[0].heat[0]);
+        assert_counted(&m);
+        *ret = m.ranges[0].heat[0];
+        heatmap_done(&m);
+}
+
+/* A steady writer ends at its share of samples exactly; one that stops ends at 0. */
+static void test_heat_is_the_share_of_samples(void **state) {
+        static const uint32_t samples[] = { 1, 2, 3, 7, 10, 100, 254, 255, 1000, UINT32_MAX };
+
+        for (size_t i = 0; i < ELEMENTSOF(samples); i++) {
+                uint32_t bound = MIN(samples[i], 255U);
+                uint8_t heat;
+
+                heat_after((uint8_t) bound, samples[i], 60, &heat);
+                assert_int_equal(heat, 255);
+                heat_after(255, samples[i], 60, &heat); /* more than there were samples: no more than all */
+                assert_int_equal(heat, 255);
+                heat_after(1, samples[i], 300, &heat);
+                assert_in_range(heat, 255 / bound, 255 / bound + 1);
+                heat_after(1, samples[i], 1, &heat);
+                assert_in_range(heat, heat_of_one_sighting(samples[i]),
+                                heat_of_one_sighting(samples[i]) + 1);
+                heat_after(0, samples[i], 3, &heat);
+                assert_int_equal(heat, 0);
+        }
+}
+
+static void test_heat_decays_to_nothing(void **state) {
+        RangeFacts r = one_range(0);
+        Heatmap m = { 0 };
+        int last = 255;
+
+        memset(counters, 0, sizeof(counters));
+        assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
+        heatmap_set_heat(&m, 0, PAGES, 255);
+        for (unsigned i = 0; i < 40; i++) {
+                heatmap_update(&m, &r, 10);
+                assert_true(heatmap_get_heat(&m, 7) < last || last == 0);
+                last = heatmap_get_heat(&m, 7);
+                if (i == 5)
+                        assert_in_range(last, 100, 140); /* half after five to six epochs */
+        }
+        assert_int_equal(last, 0);
+        assert_counted(&m);
+        heatmap_done(&m);
+}
+
+/* Against the plain formula, for arbitrary bytes: nothing depends on where in a block a page lies. */
+static void test_update_of_arbitrary_counters(void **state) {
+        RangeFacts r = one_range(5);
+        uint8_t expected[PAGES] = { 0 };
+        Heatmap m = { 0 };
+        uint32_t random = 1;
+
+        assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
+        for (uint32_t epoch = 0; epoch < 60; epoch++) {
+                uint32_t samples = epoch % 17 + 1, scale = (255 * 256 + samples - 1) / samples;
+
+                for (size_t i = 0; i < PAGES; i++) {
+                        uint32_t c;
+
+                        random = random * 1664525 + 1013904223;
+                        counters[i] = random >> 28 < 3 && (i / 100) % 3 == epoch % 3
+                                              ? (uint8_t) (random >> 16)
+                                              : 0;
+                        c = MIN(counters[i], samples);
+                        expected[i] = (uint8_t) ((expected[i] * 7U + (c * scale >> 8) + (c ? 7 : 0)) / 8);
+                }
+                heatmap_update(&m, &r, samples);
+                assert_memory_equal(m.ranges[0].heat, expected, PAGES);
+                assert_counted(&m);
+        }
+        heatmap_done(&m);
+}
+
+static void test_ranges_change(void **state) {
+        RangeFacts before[2] = { { .gfn = 0, .n_pages = 1000, .cell = 0 },
+                                 { .gfn = 1000, .n_pages = 500, .cell = 1 } };
+        RangeFacts after[3] = { { .gfn = 100, .n_pages = 600, .cell = 0 },
+                                { .gfn = 900, .n_pages = 200, .cell = 1 },
+                                { .gfn = 1400, .n_pages = 1000, .cell = 1 } };
+        Heatmap m = { 0 };
+
+        assert_int_equal(heatmap_set_ranges(&m, before, 2), 0);
+        heatmap_set_heat(&m, 0, 1500, 9);
+        assert_int_equal(heatmap_set_ranges(&m, after, 3), 0);
+        assert_int_equal(heatmap_get_heat(&m, 99), -ENOENT); /* left */
+        assert_int_equal(heatmap_get_heat(&m, 100), 9);      /* stayed */
+        assert_int_equal(heatmap_get_heat(&m, 699), 9);
+        assert_int_equal(heatmap_get_heat(&m, 700), -ENOENT);
+        assert_int_equal(heatmap_get_heat(&m, 950), 0); /* is in another cell now: another page */
+        assert_int_equal(heatmap_get_heat(&m, 1050), 9);
+        assert_int_equal(heatmap_get_heat(&m, 1499), 9);
+        assert_int_equal(heatmap_get_heat(&m, 1500), 0); /* new */
+        assert_counted(&m);
+        assert_int_equal(heatmap_set_ranges(&m, NULL, 0), 0);
+        assert_int_equal(m.n_ranges, 0);
+        heatmap_done(&m);
+}
+
+static void test_bar(void **state) {
+        RangeFacts r = one_range(10);
+        Heatmap m = { 0 };
+
+        assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
+        assert_int_equal(heatmap_bar(&m, 0, 12), 0); /* begins outside */
+        assert_true(heat_range_is_barred(&m.ranges[0], 0));
+        assert_true(heat_range_is_barred(&m.ranges[0], 1));
+        assert_false(heat_range_is_barred(&m.ranges[0], 2));
+        heatmap_unbar(&m);
+        assert_false(heat_range_is_barred(&m.ranges[0], 0));
+        heatmap_done(&m);
+}
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_heat_is_the_share_of_samples),
+                cmocka_unit_test(test_heat_decays_to_nothing),
+                cmocka_unit_test(test_update_of_arbitrary_counters),
+                cmocka_unit_test(test_ranges_change),
+                cmocka_unit_test(test_bar),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}

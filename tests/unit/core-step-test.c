@@ -1,0 +1,370 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Tests of core_step(): its contract, verdicts, and what a hostile guest can say without gaining by it.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "core/domain.h"
+
+#define DRAM 4096
+#define SLOW 8192
+#define HOT 1000 /* slow frames that are always written */
+
+typedef struct Rig {
+        Core *core;
+        uint8_t counters[DRAM + SLOW];
+        RangeFacts ranges[2];
+        DomainFacts facts;
+        Inputs in;
+        usec_t now;
+        AckFacts ack;
+        uint64_t order; /* of the last tick; 0: none */
+        Decision decision;
+        bool decided;
+} Rig;
+
+static int set_up(void **state) {
+        Rig *g = calloc(1, sizeof(*g));
+
+        if (!g || core_new(&g->core) < 0)
+                return -1;
+        g->ranges[0] = (RangeFacts){ .gfn = 0, .n_pages = DRAM, .cell = 0, .counters = g->counters };
+        g->ranges[1] =
+                (RangeFacts){ .gfn = 1 << 20, .n_pages = SLOW, .cell = 1, .counters = g->counters + DRAM };
+        g->facts = (DomainFacts){
+                .domain = 7,
+                .policy = domain_policy_default(),
+                .agent_ready = true,
+                .ranges_generation = 1,
+                .cells = { { .cell = 0, .tier = TIER_DRAM, .size_bytes = DRAM * PAGE_BYTES },
+                           { .cell = 1, .tier = TIER_SLOW, .size_bytes = SLOW * PAGE_BYTES } },
+                .n_cells = 2,
+                .ranges = g->ranges,
+                .n_ranges = 2,
+                .samples = 10,
+        };
+        g->facts.policy.managed = true;
+        g->in = (Inputs){ .policy = host_policy_default(), .domains = &g->facts, .n_domains = 1 };
+        memset(g->counters + DRAM, 10, HOT);
+        *state = g;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        Rig *g = *state;
+
+        core_free(g->core);
+        free(g);
+        return 0;
+}
+
+static void step(Rig *g) {
+        OrderList list;
+
+        g->now += USEC_PER_SEC;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        g->order = list.n_orders > 0 ? list.orders[0].order : 0;
+        g->decided = list.n_decisions > 0;
+        if (g->decided)
+                g->decision = list.decisions[0];
+        order_list_done(&list);
+}
+
+static unsigned steps_until_order(Rig *g, unsigned most) {
+        for (unsigned i = 1; i <= most; i++) {
+                step(g);
+                if (g->order > 0)
+                        return i;
+        }
+        return 0;
+}
+
+static void acknowledge(Rig *g, uint64_t order, AckState state) {
+        g->ack.order = order;
+        g->ack.state = state;
+        g->facts.ack = &g->ack;
+        step(g);
+        g->facts.ack = NULL;
+}
+
+static void test_life_of_an_order(void **state) {
+        Rig *g = *state;
+        DomainTotals t;
+        uint64_t order;
+
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_WARMING_UP);
+        step(g);
+        assert_false(g->decided); /* nothing new to say */
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_ORDERED);
+        assert_int_equal(g->decision.promote_pages, HOT);
+        order = g->order;
+        assert_true(order > 0);
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_BUSY);
+        acknowledge(g, order, ACK_RUNNING);
+        assert_false(g->decided);
+        g->ack.promoted_pages = HOT;
+        memset(g->counters, 0, sizeof(g->counters));
+        acknowledge(g, order, ACK_DONE);
+        assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
+        memset(g->counters + DRAM + 4000, 10,
+               HOT); /* new hot pages: not before two whole epochs have passed */
+        step(g);
+        assert_int_equal(g->order, 0);
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_ORDERED);
+        assert_true(g->order > order);
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_int_equal(t.orders, 2);
+        assert_int_equal(t.promoted_pages, HOT);
+        assert_int_equal(t.epochs, 8);
+}
+
+static void test_verdicts(void **state) {
+        Rig *g = *state;
+
+        g->facts.policy.managed = false;
+        for (unsigned i = 0; i < 5; i++)
+                step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_NOT_MANAGED);
+        g->facts.policy.managed = true;
+        g->facts.frozen = true;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_FROZEN);
+        g->facts.frozen = false;
+        g->facts.samples = 0;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_NO_SAMPLES);
+        g->facts.samples = 10;
+        g->facts.agent_ready = false;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_NO_AGENT);
+        g->facts.agent_ready = true;
+        g->facts.cells[1].tier = TIER_DRAM;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_NO_TIERS);
+        g->facts.cells[1].tier = TIER_SLOW;
+        g->facts.policy.migrate_bytes_per_sec = 0;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_RATE_CAPPED);
+        g->facts.policy.hot_heat = 255;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_BALANCED);
+        g->facts.policy = domain_policy_default();
+        g->facts.policy.managed = g->facts.policy.dry_run = true;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_DRY_RUN);
+        for (int v = 0; v < _VERDICT_MAX; v++) {
+                Decision d = { .verdict = (Verdict) v };
+                char line[512];
+
+                assert_string_not_equal(verdict_to_string(d.verdict), "unknown");
+                assert_in_range(decision_describe(&d, line, sizeof(line)), 20, sizeof(line) - 1);
+        }
+        assert_string_equal(verdict_to_string(_VERDICT_MAX), "unknown");
+}
+
+static void test_lying_acknowledgements(void **state) {
+        Rig *g = *state;
+        DomainTotals t;
+        uint64_t skipped = 0;
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        memset(&g->ack, 255, sizeof(g->ack));
+        acknowledge(g, 999, ACK_DONE); /* of no order of ours */
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_int_equal(t.promoted_pages, 0);
+        acknowledge(g, 1, ACK_DONE);
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_int_equal(t.promoted_pages, HOT);
+        assert_true(t.demoted_pages <= HOT * DEMOTE_OVERPROVISION);
+        for (size_t i = 0; i < _SKIP_MAX; i++)
+                skipped += t.skipped_pages[i];
+        assert_true(t.promoted_pages + t.demoted_pages + skipped <= HOT * (1 + DEMOTE_OVERPROVISION));
+        acknowledge(g, 1, ACK_DONE); /* again */
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_int_equal(t.promoted_pages, HOT);
+}
+
+/* A guest that moves nothing is asked less and less often; one that never answers times out. */
+static void test_back_off(void **state) {
+        Rig *g = *state;
+        unsigned pause, last = 0;
+        DomainTotals t;
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        for (unsigned i = 0; i < 8; i++) {
+                g->ack.skipped_pages[SKIP_NO_ROOM] = HOT;
+                acknowledge(g, g->order, ACK_DONE);
+                pause = steps_until_order(g, 1000);
+                assert_true(pause > 0);
+                assert_true(i >= 6 ? pause == last : pause > last);
+                last = pause;
+        }
+        assert_int_equal(last, 2 << BACKOFF_MAX);
+        g->now += ORDER_TIMEOUT_USEC;
+        step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_int_equal(t.failed_orders, 1);
+}
+
+static void test_refused_pages_are_barred(void **state) {
+        Rig *g = *state;
+        unsigned pause;
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        g->ack.skipped_pages[SKIP_PINNED] = HOT;
+        acknowledge(g, g->order, ACK_DONE);
+        pause = steps_until_order(g, 1000);
+        assert_in_range(pause, BAR_EPOCHS - 2, BAR_EPOCHS + 2);
+}
+
+static void assert_refused(Rig *g) {
+        OrderList list = { .n_orders = 77 };
+        DomainTotals before = { 0 }, after = { 0 };
+        int known = core_get_totals(g->core, 7, &before);
+
+        assert_int_equal(core_step(g->core, &g->in, g->now + USEC_PER_SEC, &list), -EINVAL);
+        assert_int_equal(list.n_orders, 77);
+        assert_int_equal(core_get_totals(g->core, 7, &after), known);
+        assert_memory_equal(&before, &after, sizeof(before));
+}
+
+#define REFUSES(g, change)                                                                                  \
+        do {                                                                                                \
+                Rig saved = *(g);                                                                           \
+                DomainFacts *f = &(g)->facts;                                                               \
+                (void) f;                                                                                   \
+                change;                                                                                     \
+                assert_refused(g);                                                                          \
+                *(g) = saved;                                                                               \
+        } while (0)
+
+static void test_contract(void **state) {
+        Rig *g = *state;
+        DomainFacts two[2];
+
+        for (unsigned known = 0; known < 2; known++) {
+                REFUSES(g, f->n_cells = CELLS_MAX + 1);
+                REFUSES(g, f->cells[1].cell = 0);
+                REFUSES(g, f->cells[1].tier = (Tier) 9);
+                REFUSES(g, f->ranges = NULL);
+                REFUSES(g, f->n_ranges = SIZE_MAX);
+                REFUSES(g, g->ranges[1].gfn = DRAM - 1);
+                REFUSES(g, g->ranges[1].gfn = UINT64_MAX);
+                REFUSES(g, g->ranges[1].n_pages = UINT64_MAX);
+                REFUSES(g, g->ranges[0].n_pages = 0);
+                REFUSES(g, g->ranges[0].cell = 5);
+                REFUSES(g, f->policy.hot_heat = 256);
+                REFUSES(g, f->policy.hysteresis = UINT32_MAX);
+                REFUSES(g, g->in.domains = NULL);
+                if (known) {
+                        REFUSES(g, g->ranges[0].n_pages--); /* without a new generation */
+                        REFUSES(g, f->n_ranges--);
+                }
+                two[0] = two[1] = g->facts;
+                REFUSES(g, (g->in.domains = two, g->in.n_domains = 2)); /* the same key twice */
+                step(g);
+        }
+}
+
+/* Absurd but well-formed: no overflow (the sanitizers look on), no crash, and caps still hold. */
+static void test_absurd_values(void **state) {
+        Rig *g = *state;
+
+        g->in.policy.migrate_bytes_per_sec = g->in.policy.epoch_usec = UINT64_MAX;
+        g->facts.policy.migrate_bytes_per_sec = g->facts.policy.min_order_pages = UINT64_MAX;
+        g->facts.cells[0].size_bytes = g->facts.cells[1].size_bytes = UINT64_MAX;
+        g->facts.cells[0].guest_free_bytes = UINT64_MAX;
+        g->facts.samples = UINT32_MAX;
+        memset(g->counters, 255, sizeof(g->counters));
+        for (unsigned i = 0; i < 5; i++)
+                step(g);
+        assert_int_equal(g->decision.verdict, VERDICT_BALANCED);
+        g->facts.policy.min_order_pages = 0;
+        g->facts.policy.settle_epochs = g->facts.policy.warmup_epochs = UINT32_MAX;
+        memset(g->counters, 0, DRAM);
+        assert_true(steps_until_order(g, 60) > 0);
+        acknowledge(g, g->order, ACK_FAILED);
+        g->now = UINT64_MAX - 2 * USEC_PER_SEC;
+        step(g);
+        g->now = 0; /* goes back: counts as the last */
+        step(g);
+}
+
+static void test_domains_come_and_go(void **state) {
+        Rig *g = *state;
+        DomainTotals t;
+        HeatHistogram h;
+
+        step(g);
+        assert_int_equal(core_get_heat(g->core, 7, &h), 0);
+        assert_int_equal(h.n_cells, 2);
+        assert_int_equal(h.cells[1].pages[heat_band(32)], HOT);
+        assert_int_equal(h.cells[1].pages[0], SLOW - HOT);
+        assert_int_equal(core_get_heat(g->core, 8, &h), -ENOENT);
+        g->in.n_domains = 0;
+        step(g);
+        assert_int_equal(core_get_totals(g->core, 7, &t), -ENOENT);
+        g->in.n_domains = 1;
+        step(g);
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_int_equal(t.epochs, 1);
+}
+
+static void test_new_ranges(void **state) {
+        Rig *g = *state;
+
+        step(g);
+        step(g);
+        g->ranges[1].n_pages = HOT / 2; /* half of the hot frames leave */
+        g->facts.ranges_generation++;
+        step(g);
+        assert_true(g->order > 0); /* no new warm-up: what stayed kept its heat */
+        assert_int_equal(g->decision.promote_pages, HOT / 2);
+        g->ranges[1].n_pages =
+                SLOW; /* and come back while the order is under way: nothing goes out of bounds */
+        g->facts.ranges_generation++;
+        step(g);
+        g->facts.n_ranges = 0;
+        g->facts.ranges_generation++;
+        g->ack.promoted_pages = HOT / 2;
+        acknowledge(g, g->order ? g->order : 1, ACK_DONE);
+        assert_int_equal(g->decision.verdict, VERDICT_NO_SAMPLES);
+}
+
+static void test_transitions(void **state) {
+        static const char expected[_DOMAIN_STATE_MAX][_DOMAIN_STATE_MAX + 1] = { "-R--", "--BS", "-R-S",
+                                                                                 "-R--" };
+
+        for (int from = 0; from < _DOMAIN_STATE_MAX; from++)
+                for (int to = 0; to < _DOMAIN_STATE_MAX; to++)
+                        assert_int_equal(domain_state_may_become((DomainState) from, (DomainState) to),
+                                         expected[from][to] != '-');
+}
+
+#define WITH_RIG(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+
+int main(void) {
+        static const struct CMUnitTest tests[] = {
+                WITH_RIG(test_life_of_an_order),
+                WITH_RIG(test_verdicts),
+                WITH_RIG(test_lying_acknowledgements),
+                WITH_RIG(test_back_off),
+                WITH_RIG(test_refused_pages_are_barred),
+                WITH_RIG(test_contract),
+                WITH_RIG(test_absurd_values),
+                WITH_RIG(test_domains_come_and_go),
+                WITH_RIG(test_new_ranges),
+                cmocka_unit_test(test_transitions),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
