@@ -33,11 +33,11 @@ int client_open(Ctl *ctl, Outcome *o) {
                 r = sd_bus_set_allow_interactive_authorization(bus, true);
         if (r == -EINVAL && (ctl->address || ctl->host))
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is no %s", ctl->host ?: ctl->address,
-                                   ctl->host
-                                           ? "host"
-                                           : "D-Bus address such as unix:path=/run/dbus/system_bus_socket");
+                                   ctl->host ? "host" : "D-Bus address such as unix:path=/run/dbus/bus");
         if (r < 0) {
-                const char *what = ctl->host ? "system bus of host " : ctl->address ? "bus at " : "system bus";
+                const char *what = ctl->host      ? "system bus of host "
+                                   : ctl->address ? "bus at "
+                                                  : "system bus";
 
                 return outcome_set(o, OUTCOME_NO_DAEMON, "cannot reach the %s%s: %s; is D-Bus running there?",
                                    what, ctl->host ?: ctl->address ?: "", strerror(-r));

@@ -322,6 +322,14 @@ class DataFiles(unittest.TestCase):
         for action in declared.findall('action'):
             self.assertEqual(action.find("annotate[@key='org.freedesktop.policykit.owner']").text, 'unix-user:hmvisor')
 
+    def test_bus_policy(self):
+        """Only root and the daemon's user own the name; all may talk to it, as polkit decides."""
+        policy = ET.parse(HERE.parent.parent / 'hmvisord' / 'bus' / 'org.hmvisor1.conf').getroot()
+        owners = {p.get('user') for p in policy.findall('policy') if p.find('allow[@own]') is not None}
+        self.assertEqual(owners, {'root', 'hmvisor'})
+        everybody = policy.find("policy[@context='default']")
+        self.assertEqual([dict(rule.attrib) for rule in everybody], [{'send_destination': NAME}])
+
 
 if __name__ == '__main__':
     unittest.main(verbosity=2)

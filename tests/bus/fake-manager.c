@@ -153,9 +153,11 @@ int manager_get_tiers(Manager *m, HostTiers *ret, Outcome *o) {
                 .nodes = {
                         { .node = 0, .tier = TIER_DRAM, .source = TIER_FROM_CONF,
                           .total_bytes = UINT64_C(4) << 30, .free_bytes = UINT64_C(3) << 30, .n_cpus = 4,
-                          .cpus = "0-3", .latency_ns = 90, .bandwidth_mibs = 20000, .distance_from_dram = 10 },
+                          .cpus = "0-3", .latency_ns = 90, .bandwidth_mibs = 20000,
+                          .distance_from_dram = 10 },
                         { .node = 1, .tier = TIER_SLOW, .source = TIER_FROM_DISTANCE,
-                          .total_bytes = UINT64_C(8) << 30, .free_bytes = UINT64_C(8) << 30, .distance_from_dram = 20 },
+                          .total_bytes = UINT64_C(8) << 30, .free_bytes = UINT64_C(8) << 30,
+                          .distance_from_dram = 20 },
                 },
                 .n_nodes = 2,
         };

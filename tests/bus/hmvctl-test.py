@@ -9,6 +9,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -158,6 +159,19 @@ class Errors(Base):
         self.assertIn('D-Bus', self.fails(15, 'list', env=nowhere))
         self.ok('-c', self.address, 'list', env=nowhere)
         self.fails(15, '-c', 'garbage', 'list')
+
+    @unittest.skipUnless(shutil.which('systemd-stdio-bridge'), 'no systemd-stdio-bridge')
+    def test_other_host(self):
+        """-H by way of an "ssh" that stays here: the arguments, and that the bus is spoken through it."""
+        ssh = self.path / 'ssh'
+        ssh.write_text(f'#!/bin/sh\necho "$@" >{self.path}/ssh.log\n'
+                       f'exec systemd-stdio-bridge --bus-path={self.address}\n')
+        ssh.chmod(0o755)
+        there = {'PATH': f'{self.path}:{os.environ["PATH"]}', 'DBUS_SYSTEM_BUS_ADDRESS': 'unix:path=/nowhere'}
+        self.assertEqual(self.ok('-H', 'root@far', 'list', '--name', env=there), 'cold\nhot\nodd\nplain\n')
+        self.assertIn('root@far', (self.path / 'ssh.log').read_text())
+        ssh.write_text('#!/bin/sh\nexit 255\n')
+        self.fails(15, '-H', 'root@far', 'list', env=there)
 
     def test_full_disk_is_no_success(self):
         with open('/dev/full', 'w') as full:
