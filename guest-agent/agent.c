@@ -28,7 +28,7 @@ typedef struct Agent {
         Frame frame;
         Commands commands;
         bool last_to_stock; /* the last request went there: so does the rest of its line */
-        Stream late;        /* our answers that wait for the end of a line of the stock agent's (no descriptor) */
+        Stream late; /* our answers that wait for the end of a line of the stock agent's (no descriptor) */
 } Agent;
 
 static void late_append(Agent *a, const char *line) {
@@ -108,7 +108,8 @@ static void bytes_take(Agent *a, const char *bytes, size_t n, usec_t now) {
                         (void) passthrough_send(&a->stock, "\xff", 1, false);
                         break;
                 case FRAME_LINE_END:
-                        if (a->frame.len > LINE_CHECK_MAX || commands_may_continue(a->frame.data, a->frame.len))
+                        if (a->frame.len > LINE_CHECK_MAX ||
+                            commands_may_continue(a->frame.data, a->frame.len))
                                 break;
                         frame_reset(&a->frame);
                         answer(a, commands_error("GenericError", "malformed JSON"));
@@ -117,7 +118,8 @@ static void bytes_take(Agent *a, const char *bytes, size_t n, usec_t now) {
                         answer(a, commands_error("GenericError", "malformed JSON"));
                         break;
                 case FRAME_TOO_LONG:
-                        answer(a, commands_error("GenericError", "request of more than %d bytes", FRAME_MAX));
+                        answer(a,
+                               commands_error("GenericError", "request of more than %d bytes", FRAME_MAX));
                         break;
                 }
         }
@@ -155,7 +157,9 @@ static int loop_run(Agent *a, int signals) {
                 fds[2] = (struct pollfd) { .fd = signals, .events = POLLIN };
                 wake = MIN(wake, a->commands.lease_until);
                 if (wake != USEC_INFINITY)
-                        timeout = wake <= now ? 0 : (int) MIN((wake - now) / USEC_PER_MSEC + 1, (usec_t) INT32_MAX);
+                        timeout = wake <= now
+                                          ? 0
+                                          : (int) MIN((wake - now) / USEC_PER_MSEC + 1, (usec_t) INT32_MAX);
                 if (poll(fds, ELEMENTSOF(fds), timeout) < 0) {
                         if (errno == EINTR)
                                 continue;
@@ -235,7 +239,8 @@ int agent_run(const AgentOptions *options, const OrderRunner *runner) {
 static void usage(void) {
         printf("usage: hmvisor-ga [--channel PATH] [--stock PATH] [--root DIR] [--lease-ms N] [--debug]\n"
                "\n"
-               "Moves pages between this guest's memory nodes at the word of HMvisor on the host, and passes\n"
+               "Moves pages between this guest's memory nodes at the word of HMvisor on the host, and "
+               "passes\n"
                "everything else on to the stock qemu-ga.\n"
                "\n"
                "  --channel PATH   virtio port or unix socket of the host (%s)\n"
@@ -273,7 +278,8 @@ int agent_options_parse(int argc, char *argv[], AgentOptions *ret) {
                 case 'l':
                         ms = strtoul(optarg, &end, 10);
                         if (*end != '\0' || ms == 0 || ms > 86400000) {
-                                fprintf(stderr, "hmvisor-ga: --lease-ms wants a number from 1 to 86400000\n");
+                                fprintf(stderr,
+                                        "hmvisor-ga: --lease-ms wants a number from 1 to 86400000\n");
                                 return -EINVAL;
                         }
                         o.lease = ms * USEC_PER_MSEC;

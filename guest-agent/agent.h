@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The agent's loop: channel, stock agent, commands, lease, signals. main.c gives it real movers; a test may give
- * it others.
+ * The agent's loop: channel, stock agent, commands, lease, signals. main.c gives it real movers; a test may
+ * give it others.
  */
 #pragma once
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * hmvisor-ga-bench: how fast the agent's whole way from a submitted order to its end is, against raw move_pages(2)
- * of the same pages in one call, both in turns in one run. Run it as root in a guest with two nodes; an absolute
- * figure says little (least of all under emulation), the ratio is the point. Prints medians.
+ * hmvisor-ga-bench: how fast the agent's whole way from a submitted order to its end is, against raw
+ * move_pages(2) of the same pages in one call, both in turns in one run. Run it as root in a guest with two
+ * nodes; an absolute figure says little (least of all under emulation), the ratio is the point. Prints
+ * medians.
  */
 #include <getopt.h>
 #include <fcntl.h>
@@ -29,8 +30,8 @@ static usec_t raw_run(pid_t owner, char *memory, const size_t pages[], int node)
         return now_usec() - start;
 }
 
-static usec_t agent_run_order(OrderQueue *q, uint64_t id, pid_t owner, char *memory, const size_t pages[], size_t n, int node,
-                              const char **ret_mover, uint64_t *ret_moved) {
+static usec_t agent_run_order(OrderQueue *q, uint64_t id, pid_t owner, char *memory, const size_t pages[],
+                              size_t n, int node, const char **ret_mover, uint64_t *ret_moved) {
         _cleanup_free_ uint64_t *pfns = malloc(n * sizeof(uint64_t));
         OrderRequest request = { .id = id, .promote = { node, calloc(PAGES, sizeof(PageRange)), PAGES },
                                  .demote.node = -1, .deadline = 60 * USEC_PER_SEC };
@@ -99,17 +100,20 @@ static void scenario_run(OrderQueue *q, const Scenario *s, int fast, int slow, u
                 agent[i] = agent_run_order(q, ++id, owner, memory, pages, n, to, &mover, &moved);
                 ratios[i] = (double) raw[i] / (double) agent[i];
         }
-        qsort(ratios, rounds, sizeof(double), ratio_compare); /* of neighbours in time: the machine's noise cancels */
+        qsort(ratios, rounds, sizeof(double),
+              ratio_compare); /* of neighbours in time: the machine's noise cancels */
         qsort(raw, rounds, sizeof(usec_t), usec_compare);
         qsort(agent, rounds, sizeof(usec_t), usec_compare);
         if (json)
                 printf("{\"scenario\": \"%s\", \"mover\": \"%s\", \"pages\": %d, \"moved\": %" PRIu64
                        ", \"raw_us\": %" PRIu64 ", \"agent_us\": %" PRIu64 ", \"speed_of_raw\": %.2f}\n",
-                       s->name, mover, PAGES, moved / rounds, raw[rounds / 2], agent[rounds / 2], ratios[rounds / 2]);
+                       s->name, mover, PAGES, moved / rounds, raw[rounds / 2], agent[rounds / 2],
+                       ratios[rounds / 2]);
         else
                 printf("%-28s %-8s %5" PRIu64 " of %d pages moved  raw %7" PRIu64 " us  agent %7" PRIu64
                        " us  %3.0f%% of raw speed\n",
-                       s->name, mover, moved / rounds, PAGES, raw[rounds / 2], agent[rounds / 2], ratios[rounds / 2] * 100);
+                       s->name, mover, moved / rounds, PAGES, raw[rounds / 2], agent[rounds / 2],
+                       ratios[rounds / 2] * 100);
         kill(owner, SIGKILL);
         waitpid(owner, NULL, 0);
 }
@@ -140,7 +144,8 @@ int main(int argc, char *argv[]) {
                         json = true;
                         break;
                 default:
-                        fprintf(stderr, "usage: hmvisor-ga-bench [-f FAST_NODE] [-s SLOW_NODE] [-n ROUNDS] [-j]\n");
+                        fprintf(stderr,
+                                "usage: hmvisor-ga-bench [-f FAST_NODE] [-s SLOW_NODE] [-n ROUNDS] [-j]\n");
                         return c == 'h' ? 0 : 2;
                 }
         r = executor_new(root, &executor);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The host's end: see channel.h. A virtio port without a host reports POLLHUP at all times and reads as end of
- * file, so it is left alone then and looked at five times a second.
+ * The host's end: see channel.h. A virtio port without a host reports POLLHUP at all times and reads as end
+ * of file, so it is left alone then and looked at five times a second.
  */
 #include "channel.h"
 
@@ -58,8 +58,10 @@ void channel_tend(Channel *c, usec_t now) {
         if (fd < 0) {
                 if (!c->complained)
                         log_error_errno(fd, "Cannot open channel \"%s\"%s; trying again", c->path,
-                                        fd == -EBUSY ? ", another program has it (is qemu-guest-agent.service "
-                                                       "restarted since hmvisor-ga was installed?)" : "");
+                                        fd == -EBUSY
+                                                ? ", another program has it (is qemu-guest-agent.service "
+                                                  "restarted since hmvisor-ga was installed?)"
+                                                : "");
                 c->complained = true;
                 c->retry_at = now + REOPEN_USEC;
                 return;

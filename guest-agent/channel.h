@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The host's end: a virtio serial port (or, for tests, a unix socket to connect to). Opens it, opens it again
- * after it went away, notices when the host hangs up. Knows nothing of what the bytes mean.
+ * The host's end: a virtio serial port (or, for tests, a unix socket to connect to). Opens it, opens it
+ * again after it went away, notices when the host hangs up. Knows nothing of what the bytes mean.
  */
 #pragma once
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The commands of the host: see commands.h. Everything here is parsed strictly: depth, types, members, bounds.
+ * The commands of the host: see commands.h. Everything here is parsed strictly: depth, types, members,
+ * bounds.
  */
 #include "commands.h"
 
@@ -27,7 +28,8 @@ static void json_put(json_object **o) {
 #define _cleanup_json_ _cleanup_(json_put)
 
 /* Answers with a result, or with the text of an error. */
-typedef int (*CommandHandler)(Commands *c, json_object *arguments, json_object **ret, char error[static 256]);
+typedef int (*CommandHandler)(Commands *c, json_object *arguments, json_object **ret,
+                              char error[static 256]);
 
 #define FAIL(error, ...) (snprintf((error), 256, __VA_ARGS__), -EINVAL)
 
@@ -40,7 +42,9 @@ static char *error_make(const char *class, const char *text, json_object *id) {
         json_object_object_add(reply, "error", json_object_get(body));
         if (id)
                 json_object_object_add(reply, "id", json_object_get(id));
-        return asprintf(&line, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_SPACED)) < 0 ? NULL : line;
+        return asprintf(&line, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_SPACED)) < 0
+                       ? NULL
+                       : line;
 }
 
 char *commands_error(const char *class, const char *format, ...) {
@@ -60,7 +64,9 @@ static char *reply_make(json_object *result, json_object *id) {
         json_object_object_add(reply, "return", json_object_get(result));
         if (id)
                 json_object_object_add(reply, "id", json_object_get(id));
-        return asprintf(&line, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_SPACED)) < 0 ? NULL : line;
+        return asprintf(&line, "%s\n", json_object_to_json_string_ext(reply, JSON_C_TO_STRING_SPACED)) < 0
+                       ? NULL
+                       : line;
 }
 
 static json_object *number(uint64_t v) {
@@ -68,7 +74,8 @@ static json_object *number(uint64_t v) {
 }
 
 /* Refuses members that are not in the NULL-terminated list. */
-static int members_check(json_object *o, const char *what, char error[static 256], const char *const allowed[]) {
+static int members_check(json_object *o, const char *what, char error[static 256],
+                         const char *const allowed[]) {
         json_object_object_foreach(o, key, value) {
                 bool known = false;
 
@@ -82,7 +89,8 @@ static int members_check(json_object *o, const char *what, char error[static 256
 }
 
 /* A whole number from min to max. Returns 1, 0 where the member is absent, or -EINVAL. */
-static int number_get(json_object *o, const char *name, uint64_t min, uint64_t max, uint64_t *ret, char error[static 256]) {
+static int number_get(json_object *o, const char *name, uint64_t min, uint64_t max, uint64_t *ret,
+                      char error[static 256]) {
         json_object *v;
         int64_t i;
 
@@ -90,7 +98,8 @@ static int number_get(json_object *o, const char *name, uint64_t min, uint64_t m
                 return 0;
         i = json_object_get_int64(v);
         if (!json_object_is_type(v, json_type_int) || i < 0 || (uint64_t) i < min || (uint64_t) i > max)
-                return FAIL(error, "'%s' must be a whole number from %" PRIu64 " to %" PRIu64, name, min, max);
+                return FAIL(error, "'%s' must be a whole number from %" PRIu64 " to %" PRIu64, name, min,
+                            max);
         *ret = (uint64_t) i;
         return 1;
 }
@@ -127,19 +136,21 @@ static int list_get(json_object *arguments, const char *name, OrderList *ret, ch
         r = number_get(o, "node", 0, NODES_MAX - 1, &node, error);
         if (r < 0)
                 return r;
-        if (r == 0 || !json_object_object_get_ex(o, "ranges", &array) || !json_object_is_type(array, json_type_array))
+        if (r == 0 || !json_object_object_get_ex(o, "ranges", &array) ||
+            !json_object_is_type(array, json_type_array))
                 return FAIL(error, "'%s' needs a number 'node' and an array 'ranges'", name);
         n = json_object_array_length(array);
         if (n % 2 != 0 || n / 2 > ORDER_RANGES_MAX)
-                return FAIL(error, "'ranges' of '%s' must be pairs of pfn and count, at most %d of them", name,
-                            ORDER_RANGES_MAX);
+                return FAIL(error, "'ranges' of '%s' must be pairs of pfn and count, at most %d of them",
+                            name, ORDER_RANGES_MAX);
         ranges = calloc(n / 2 + 1, sizeof(PageRange));
         if (!ranges)
                 return -ENOMEM;
         for (size_t i = 0; i < n / 2; i++) {
                 if (!element_get(array, 2 * i, 0, ORDER_PFN_MAX, &ranges[i].pfn) ||
                     !element_get(array, 2 * i + 1, 1, ORDER_PAGES_MAX, &ranges[i].count))
-                        return FAIL(error, "pair %zu of '%s' is not a page frame number and a count", i, name);
+                        return FAIL(error, "pair %zu of '%s' is not a page frame number and a count", i,
+                                    name);
                 total += ranges[i].count;
                 if (total > ORDER_PAGES_MAX)
                         return FAIL(error, "'%s' names more than %d pages", name, ORDER_PAGES_MAX);
@@ -167,7 +178,8 @@ static json_object *status_make(const OrderStatus *s) {
         json_object_object_add(o, "demoted", number(s->result.demoted));
         json_object_object_add(o, "elapsed-us", number(s->elapsed));
         for (size_t i = 0; i < ELEMENTSOF(reasons); i++)
-                json_object_object_add(skipped, reasons[i].name, number(s->result.skipped[reasons[i].result]));
+                json_object_object_add(skipped, reasons[i].name,
+                                       number(s->result.skipped[reasons[i].result]));
         json_object_object_add(o, "skipped", skipped);
         return o;
 }
@@ -249,8 +261,8 @@ static void prepare_undo(Commands *c) {
 }
 
 static json_object *prepare_report(const Commands *c) {
-        json_object *o = json_object_new_object(), *movers = json_object_new_array(), *list = json_object_new_array(),
-                    *changed = json_object_new_array();
+        json_object *o = json_object_new_object(), *movers = json_object_new_array(),
+                    *list = json_object_new_array(), *changed = json_object_new_array();
         int nodes[NODES_MAX], n;
         char text[256];
 
@@ -269,10 +281,12 @@ static json_object *prepare_report(const Commands *c) {
         json_object_object_add(o, "nodes", list);
         if (sysfile_read(c->root, text, sizeof(text), "sys/devices/system/memory/auto_online_blocks") < 0)
                 text[0] = '\0';
-        json_object_object_add(o, "online-policy", json_object_new_string_len(text, (int) strcspn(text, "\n")));
+        json_object_object_add(o, "online-policy",
+                               json_object_new_string_len(text, (int) strcspn(text, "\n")));
         for (size_t i = 0; i < PREPARE_SETTINGS; i++)
                 if (prepare_changed(&c->prepare, i))
-                        json_object_array_add(changed, json_object_new_string(prepare_changed(&c->prepare, i)));
+                        json_object_array_add(changed,
+                                              json_object_new_string(prepare_changed(&c->prepare, i)));
         json_object_object_add(o, "changed", changed);
         return o;
 }
@@ -285,7 +299,8 @@ static int handle_prepare(Commands *c, json_object *arguments, json_object **ret
         r = members_check(arguments, "prepare", error, members);
         if (r < 0)
                 return r;
-        if (!json_object_object_get_ex(arguments, "manage", &manage) || !json_object_is_type(manage, json_type_boolean))
+        if (!json_object_object_get_ex(arguments, "manage", &manage) ||
+            !json_object_is_type(manage, json_type_boolean))
                 return FAIL(error, "'manage' must be true or false");
         if (json_object_get_boolean(manage)) {
                 if (prepare_start(&c->prepare) < 0)
@@ -396,7 +411,8 @@ static int request_handle(Commands *c, size_t which, json_object *request, usec_
 }
 
 int commands_handle(Commands *c, const char *request, size_t n, usec_t now, char **ret_reply) {
-        bool ours = memmem(request, n, PREFIX, strlen(PREFIX)), info = memmem(request, n, "guest-info", strlen("guest-info"));
+        bool ours = memmem(request, n, PREFIX, strlen(PREFIX)),
+             info = memmem(request, n, "guest-info", strlen("guest-info"));
         _cleanup_json_ json_object *o = NULL;
         enum json_tokener_error error;
         json_object *execute;
@@ -404,7 +420,8 @@ int commands_handle(Commands *c, const char *request, size_t n, usec_t now, char
         if (!ours && !info)
                 return COMMAND_FOREIGN;
         o = text_parse(request, n, true, &error);
-        if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, "execute", &execute) ||
+        if (!json_object_is_type(o, json_type_object) ||
+            !json_object_object_get_ex(o, "execute", &execute) ||
             !json_object_is_type(execute, json_type_string)) {
                 if (!ours)
                         return COMMAND_INFO; /* perhaps in a form that only the stock agent understands */
@@ -421,7 +438,8 @@ int commands_handle(Commands *c, const char *request, size_t n, usec_t now, char
 void commands_tend(Commands *c, usec_t now) {
         if (now < c->lease_until)
                 return;
-        log_notice("The host has not been heard of for %" PRIu64 " s: putting the kernel's own tiering back.",
+        log_notice("The host has not been heard of for %" PRIu64
+                   " s: putting the kernel's own tiering back.",
                    c->lease / USEC_PER_SEC);
         prepare_undo(c);
 }
@@ -448,7 +466,8 @@ char *commands_edit_info(const char *line) {
         o = text_parse(line, strlen(line), true, &error);
         if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, "return", &result) ||
             !json_object_is_type(result, json_type_object) ||
-            !json_object_object_get_ex(result, "supported_commands", &list) || !json_object_is_type(list, json_type_array))
+            !json_object_object_get_ex(result, "supported_commands", &list) ||
+            !json_object_is_type(list, json_type_array))
                 return NULL;
         info_append(list);
         if (asprintf(&edited, "%s\n", json_object_to_json_string_ext(o, JSON_C_TO_STRING_SPACED |
@@ -465,7 +484,8 @@ char *commands_answer_alone(const char *request, size_t n) {
         char *line, *marked;
 
         o = text_parse(request, n, false, &error);
-        if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, "execute", &execute) ||
+        if (!json_object_is_type(o, json_type_object) ||
+            !json_object_object_get_ex(o, "execute", &execute) ||
             !json_object_is_type(execute, json_type_string))
                 return commands_error("GenericError", "malformed request");
         (void) json_object_object_get_ex(o, "id", &id);
@@ -484,11 +504,14 @@ char *commands_answer_alone(const char *request, size_t n) {
         } else if ((streq(name, "guest-sync") || streq(name, "guest-sync-delimited")) &&
                    json_object_object_get_ex(o, "arguments", &arguments) &&
                    json_object_is_type(arguments, json_type_object) &&
-                   json_object_object_get_ex(arguments, "id", &sync) && json_object_is_type(sync, json_type_int))
+                   json_object_object_get_ex(arguments, "id", &sync) &&
+                   json_object_is_type(sync, json_type_int))
                 result = json_object_get(sync);
         else
-                return commands_error("GenericError", "qemu-guest-agent is not running in the guest, which '%.64s' "
-                                      "needs; start qemu-guest-agent.service there", name);
+                return commands_error("GenericError",
+                                      "qemu-guest-agent is not running in the guest, which '%.64s' "
+                                      "needs; start qemu-guest-agent.service there",
+                                      name);
         line = reply_make(result, id);
         if (!line || !streq(name, "guest-sync-delimited"))
                 return line;

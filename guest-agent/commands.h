@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The commands of docs/protocol.md, section 2: decides whether a request is ours, checks it strictly, carries it
- * out and makes the answer. Owns the lease. Never waits for an order.
+ * The commands of docs/protocol.md, section 2: decides whether a request is ours, checks it strictly,
+ * carries it out and makes the answer. Owns the lease. Never waits for an order.
  */
 #pragma once
 

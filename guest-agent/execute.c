@@ -14,8 +14,9 @@
 
 #define SCAN_MEASURE_GIB 0.25 /* less says more of fixed costs than of the scan */
 
-/* What moving costs here, in microseconds: measured priors, then a moving average of what was seen, at most four
- * times off. With the priors DAMON wins below about 2,000 pages for each GiB that the guest has mapped. */
+/* What moving costs here, in microseconds: measured priors, then a moving average of what was seen, at most
+ * four times off. With the priors DAMON wins below about 2,000 pages for each GiB that the guest has mapped.
+ */
 typedef struct Costs {
         double damon_page;
         double pagemap_page;
@@ -183,7 +184,8 @@ static int units_move_by(Run *run, Mover *mover, Unit *const units[], size_t n, 
         *(damon ? &run->moved_by_damon : &run->moved_by_pagemap) += moved;
         if (r >= 0 && pending >= 256)
                 average_update(damon ? &run->e->costs.damon_page : &run->e->costs.pagemap_page,
-                               damon ? costs_prior.damon_page : costs_prior.pagemap_page, (double) (now_usec() - start) / (double) pending);
+                               damon ? costs_prior.damon_page : costs_prior.pagemap_page,
+                               (double) (now_usec() - start) / (double) pending);
         return r;
 }
 
@@ -249,7 +251,8 @@ static int units_move(Run *run, Unit *units[], size_t n, int node) {
 }
 
 /* Moves from the front of a list as many units as fit into max pages. */
-static int list_advance(Run *run, Unit *units, size_t n, size_t *at, uint64_t max, int node, uint64_t *ret_moved) {
+static int list_advance(Run *run, Unit *units, size_t n, size_t *at, uint64_t max, int node,
+                        uint64_t *ret_moved) {
         _cleanup_free_ Unit **list = NULL;
         uint64_t pages = 0;
         size_t first = *at, last = first;
@@ -272,8 +275,9 @@ static int list_advance(Run *run, Unit *units, size_t n, size_t *at, uint64_t ma
 }
 
 static void result_name_mover(const Run *run, OrderResult *result) {
-        result->mover = run->moved_by_damon == 0 && run->moved_by_pagemap == 0 ? "" :
-                        run->moved_by_damon > run->moved_by_pagemap ? run->e->damon->name : run->e->pagemap->name;
+        result->mover = run->moved_by_damon == 0 && run->moved_by_pagemap == 0 ? ""
+                        : run->moved_by_damon > run->moved_by_pagemap          ? run->e->damon->name
+                                                                               : run->e->pagemap->name;
 }
 
 /* Adds the units between two positions of a list to the result. */
@@ -294,7 +298,8 @@ static uint64_t pages_total(const Unit *units, size_t n) {
 }
 
 /* A demote list alone: all of it, as far as its node has room. */
-static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, void *userdata, OrderResult *result) {
+static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, void *userdata,
+                      OrderResult *result) {
         size_t at = 0, before;
         uint64_t moved;
         int64_t room;
@@ -304,8 +309,8 @@ static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, v
                 if (node_room_read(run->e->root, q->demote.node, &room) < 0 || room < run->demote[at].pages)
                         break;
                 before = at;
-                r = list_advance(run, run->demote, run->n_demote, &at, (uint64_t) MIN(room, CHUNK_PAGES), q->demote.node,
-                                 &moved);
+                r = list_advance(run, run->demote, run->n_demote, &at, (uint64_t) MIN(room, CHUNK_PAGES),
+                                 q->demote.node, &moved);
                 units_tally(run->demote, before, at, &result->demoted, result);
                 result_name_mover(run, result);
                 progress(userdata, result);
@@ -317,7 +322,8 @@ static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, v
 }
 
 /* Promotes chunk by chunk; where a chunk lacks room, demotes as much first. */
-static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, void *userdata, OrderResult *result) {
+static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, void *userdata,
+                       OrderResult *result) {
         uint64_t demote_left = pages_total(run->promote, run->n_promote), moved;
         size_t at = 0, demote_at = 0, before, demote_before;
         int64_t room, target_room;
@@ -330,7 +336,8 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                 uint64_t want = 0;
 
                 demote_before = demote_at;
-                for (size_t i = at; i < run->n_promote && (want == 0 || want + run->promote[i].pages <= CHUNK_PAGES); i++)
+                for (size_t i = at;
+                     i < run->n_promote && (want == 0 || want + run->promote[i].pages <= CHUNK_PAGES); i++)
                         want += run->promote[i].pages;
                 r = node_room_read(run->e->root, q->promote.node, &room);
                 if (r < 0)
@@ -341,7 +348,8 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
 
                         before = demote_at;
                         r = list_advance(run, run->demote, run->n_demote, &demote_at,
-                                         MIN(MAX(lack, (uint64_t) run->demote[demote_at].pages), (uint64_t) target_room),
+                                         MIN(MAX(lack, (uint64_t) run->demote[demote_at].pages),
+                                             (uint64_t) target_room),
                                          q->demote.node, &moved);
                         units_tally(run->demote, before, demote_at, &result->demoted, result);
                         demote_left -= MIN(moved, demote_left);
@@ -352,8 +360,8 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                                 break;
                 }
                 before = at;
-                r = list_advance(run, run->promote, run->n_promote, &at, (uint64_t) MAX(MIN(room, (int64_t) want), 0),
-                                 q->promote.node, &moved);
+                r = list_advance(run, run->promote, run->n_promote, &at,
+                                 (uint64_t) MAX(MIN(room, (int64_t) want), 0), q->promote.node, &moved);
                 units_tally(run->promote, before, at, &result->promoted, result);
                 result_name_mover(run, result);
                 progress(userdata, result);
@@ -368,7 +376,8 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
         return r;
 }
 
-/* The units whose mappers are looked for: those to promote and the demotions that will probably be needed. */
+/* The units whose mappers are looked for: those to promote and the demotions that will probably be needed.
+ */
 static int scope_make(Run *run, const OrderRequest *q) {
         size_t n_demote = run->n_demote;
         int64_t room = 0;
@@ -402,12 +411,12 @@ static int run_prepare(Run *run, const OrderRequest *q, OrderResult *result) {
         r = node_map_read(run->e->root, &run->map);
         if (r < 0)
                 return r;
-        r = placement_classify(run->kpageflags, &run->map, q->promote.ranges, q->promote.n_ranges, q->promote.node,
-                               result->skipped, &run->promote, &run->n_promote);
+        r = placement_classify(run->kpageflags, &run->map, q->promote.ranges, q->promote.n_ranges,
+                               q->promote.node, result->skipped, &run->promote, &run->n_promote);
         if (r < 0)
                 return r;
-        r = placement_classify(run->kpageflags, &run->map, q->demote.ranges, q->demote.n_ranges, q->demote.node,
-                               result->skipped, &run->demote, &run->n_demote);
+        r = placement_classify(run->kpageflags, &run->map, q->demote.ranges, q->demote.n_ranges,
+                               q->demote.node, result->skipped, &run->demote, &run->n_demote);
         if (r < 0)
                 return r;
         run->gib_mapped = gib_mapped_read(run->e->root);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Carries one order out: sorts its pages by what they hold, chooses the mover, makes room on the promotion's node
- * by demoting no more than it lacks, moves in chunks, retries what one mover could not reach with the other, and
- * counts. Runs in the worker thread only.
+ * Carries one order out: sorts its pages by what they hold, chooses the mover, makes room on the promotion's
+ * node by demoting no more than it lacks, moves in chunks, retries what one mover could not reach with the
+ * other, and counts. Runs in the worker thread only.
  */
 #pragma once
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Moves units by DAMON one-shots: their frames become the regions of a physical-address target, and one pass of
- * the scheme "migrate_hot" moves just those. Reaches page cache that nobody maps and needs no reverse map; moves
- * no hugetlb pages. What it relies on (kernel >= 6.11):
+ * Moves units by DAMON one-shots: their frames become the regions of a physical-address target, and one pass
+ * of the scheme "migrate_hot" moves just those. Reaches page cache that nobody maps and needs no reverse
+ * map; moves no hugetlb pages. What it relies on (kernel >= 6.11):
  *
- *  - a kdamond that is told to stop while it is in its first sleep still applies its scheme once, then ends, and
- *    the write of "off" returns only then: exactly one pass. It must never be left on: it would go on to migrate
- *    whatever reuses the frames.
+ *  - a kdamond that is told to stop while it is in its first sleep still applies its scheme once, then ends,
+ * and the write of "off" returns only then: exactly one pass. It must never be left on: it would go on to
+ * migrate whatever reuses the frames.
  *  - nr_kdamonds is one switch for the whole kernel: taken only when it is 0, given back when not needed.
- *  - the kernel's own figures of success count pages that it copied inside their own node. So what is claimed
- *    comes from where the frames went (kpageflags) bounded by the target node's allocations (numastat).
+ *  - the kernel's own figures of success count pages that it copied inside their own node. So what is
+ * claimed comes from where the frames went (kpageflags) bounded by the target node's allocations (numastat).
  */
 #include "mover.h"
 
@@ -27,7 +27,7 @@
 #define SCHEME CONTEXT "/schemes/0"
 #define MARKER "run/hmvisor-ga/kdamond" /* exists while the kdamond directory is ours */
 #define REGIONS 1024                    /* per shot; 10 us and 3.3 KB of kernel memory each to create, */
-#define REGIONS_FEW 128                 /* and far more to open, so no more than this until an order needs them */
+#define REGIONS_FEW 128 /* and far more to open, so no more than this until an order needs them */
 #define SAMPLE_US "1000"                /* the length of the one sleep, and so the fixed cost of a shot */
 #define PAD_ADDRESS (UINT64_C(1) << 51) /* beyond any memory: unused regions of the pool lie there */
 #define HANDSHAKE_MAX_USEC (100 * USEC_PER_MSEC)
@@ -190,7 +190,8 @@ static int pool_build(MoverDamon *d, size_t want) {
                 d->ends[i] = r = sysfile_open(d->root, O_WRONLY, CONTEXT "/targets/0/regions/%zu/end", i);
                 if (r < 0)
                         goto fail;
-                d->starts[i] = r = sysfile_open(d->root, O_WRONLY, CONTEXT "/targets/0/regions/%zu/start", i);
+                d->starts[i] = r =
+                        sysfile_open(d->root, O_WRONLY, CONTEXT "/targets/0/regions/%zu/start", i);
                 if (r < 0)
                         goto fail;
         }
@@ -235,7 +236,8 @@ static int shot_fire(MoverDamon *d) {
         void *address = NULL;
         int node = 0, status = 0, r;
 
-        /* Moving no pages at all makes the kernel drain each CPU's LRU batch; pages waiting there are skipped. */
+        /* Moving no pages at all makes the kernel drain each CPU's LRU batch; pages waiting there are
+         * skipped. */
         (void) syscall(SYS_move_pages, 0, 0UL, &address, &node, &status, MPOL_MF_MOVE);
         r = sysfile_pwrite(d->state, "on");
         if (r < 0)
@@ -260,16 +262,19 @@ static void counters_read(int root, int node, Counters *ret) {
         if (sysfile_read(root, buf, sizeof(buf), "proc/vmstat") >= 0)
                 (void) text_find_u64(buf, "pgmigrate_success", &ret->migrated);
         (void) sysfile_read_u64(root, &on, "proc/sys/vm/numa_stat");
-        ret->numa = on && sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/node%d/numastat", node) >= 0 &&
-                    text_find_u64(buf, "numa_hit", &ret->hit) >= 0 &&
-                    text_find_u64(buf, "numa_foreign", &ret->foreign) >= 0;
+        ret->numa =
+                on &&
+                sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/node%d/numastat", node) >= 0 &&
+                text_find_u64(buf, "numa_hit", &ret->hit) >= 0 &&
+                text_find_u64(buf, "numa_foreign", &ret->foreign) >= 0;
 }
 
-/* Says what became of the units of one shot. A frame that is no user's page any more was left; one that still is
- * has not moved, or has moved and was taken again at once: the count of migrations tells how many of these there
- * can be. No more are claimed than migrations happened and the target node served, and those it turned away
- * went to another node. */
-static void shot_judge(Unit *const units[], size_t n, const uint64_t after[], const Counters *a, const Counters *b) {
+/* Says what became of the units of one shot. A frame that is no user's page any more was left; one that
+ * still is has not moved, or has moved and was taken again at once: the count of migrations tells how many
+ * of these there can be. No more are claimed than migrations happened and the target node served, and those
+ * it turned away went to another node. */
+static void shot_judge(Unit *const units[], size_t n, const uint64_t after[], const Counters *a,
+                       const Counters *b) {
         uint64_t pages = 0, left = 0, migrated = b->migrated - a->migrated, misplaced, units_max, moved = 0;
         bool all_moved;
 
@@ -372,7 +377,8 @@ static int unit_compare_pfn(const void *a, const void *b) {
 }
 
 /* Re-reads what the frames hold and drops those that hold nothing movable any more. */
-static int units_refresh(MoverDamon *d, Unit *units[], size_t n, uint64_t *pfns, uint64_t *flags, size_t *ret_n) {
+static int units_refresh(MoverDamon *d, Unit *units[], size_t n, uint64_t *pfns, uint64_t *flags,
+                         size_t *ret_n) {
         size_t kept = 0;
         int r;
 
@@ -394,7 +400,8 @@ static int damon_move(Mover *m, Unit *const units[], size_t n, int node, const S
         MoverDamon *d = (MoverDamon *) m;
         size_t room = MAX(n, (size_t) 1), todo = 0;
         _cleanup_free_ Unit **list = calloc(room, sizeof(Unit *));
-        _cleanup_free_ uint64_t *pfns = calloc(room, sizeof(uint64_t)), *flags = calloc(room, sizeof(uint64_t));
+        _cleanup_free_ uint64_t *pfns = calloc(room, sizeof(uint64_t)),
+                                *flags = calloc(room, sizeof(uint64_t));
         Counters before, after;
         int r, batch;
 

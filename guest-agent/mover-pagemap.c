@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Moves units by move_pages(2), having found who maps them by reading page tables (rmap.h). Works on every kernel
- * and for hugetlb; cannot reach page cache that nobody maps. Cost: 50-75 ms per GiB mapped in the guest, once
- * per order, then about 50,000 pages/s.
+ * Moves units by move_pages(2), having found who maps them by reading page tables (rmap.h). Works on every
+ * kernel and for hugetlb; cannot reach page cache that nobody maps. Cost: 50-75 ms per GiB mapped in the
+ * guest, once per order, then about 50,000 pages/s.
  */
 #include "mover.h"
 
@@ -72,8 +72,9 @@ static int process_move(RmapEntry *entries[], size_t n, int node) {
                         seen[i] = STATUS_UNSET;
         errno = error;
         for (size_t i = 0; i < n; i++)
-                entries[i]->unit->result = seen[i] == node ? PAGE_MOVED :
-                                           seen[i] == -ENOENT ? PAGE_UNREACHED : status_judge(call, moved[i]);
+                entries[i]->unit->result = seen[i] == node      ? PAGE_MOVED
+                                           : seen[i] == -ENOENT ? PAGE_UNREACHED
+                                                                : status_judge(call, moved[i]);
         return 0;
 }
 
@@ -135,7 +136,9 @@ int mover_pagemap_new(int root, Mover **ret) {
 
         if (!p)
                 return -ENOMEM;
-        p->base = (Mover) { "pagemap", pagemap_begin, pagemap_move, pagemap_end, pagemap_release, pagemap_free };
+        p->base = (Mover){
+                "pagemap", pagemap_begin, pagemap_move, pagemap_end, pagemap_release, pagemap_free
+        };
         p->root = root;
         *ret = &p->base;
         return 0;

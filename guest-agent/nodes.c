@@ -135,16 +135,19 @@ static int node_blocks_read(int root, int node, uint64_t block_pages, NodeMap *m
                 uint64_t block;
                 int used = 0;
 
-                if (sscanf(entry->d_name, "memory%" SCNu64 "%n", &block, &used) != 1 || entry->d_name[used] != '\0')
+                if (sscanf(entry->d_name, "memory%" SCNu64 "%n", &block, &used) != 1 ||
+                    entry->d_name[used] != '\0')
                         continue;
-                r = span_add(map, allocated, (NodeSpan) { block * block_pages, (block + 1) * block_pages, node });
+                r = span_add(map, allocated,
+                             (NodeSpan){ block * block_pages, (block + 1) * block_pages, node });
         }
         closedir(dir);
         return r;
 }
 
 /* Cuts the frames of a block that several nodes share along their zones. */
-static int block_divide(NodeMap *map, size_t *allocated, uint64_t start, uint64_t end, const Zone *zones, size_t n) {
+static int block_divide(NodeMap *map, size_t *allocated, uint64_t start, uint64_t end, const Zone *zones,
+                        size_t n) {
         uint64_t at = start;
 
         while (at < end) {
@@ -213,7 +216,8 @@ int node_map_read(int root, NodeMap *ret) {
                 } else {
                         r = zones ? 0 : zones_read(root, &zones, &n_zones);
                         if (r >= 0)
-                                r = block_divide(&map, &allocated, raw.spans[i].start, raw.spans[i].end, zones, n_zones);
+                                r = block_divide(&map, &allocated, raw.spans[i].start, raw.spans[i].end,
+                                                 zones, n_zones);
                 }
                 if (r < 0)
                         return r;

@@ -19,8 +19,8 @@ typedef struct NodeMap {
         size_t n_spans;
 } NodeMap;
 
-/* From the memory blocks that sysfs lists under each node; a block that two nodes share is divided by the zones
- * of /proc/zoneinfo. Returns 0 or -errno. */
+/* From the memory blocks that sysfs lists under each node; a block that two nodes share is divided by the
+ * zones of /proc/zoneinfo. Returns 0 or -errno. */
 int node_map_read(int root, NodeMap *ret);
 void node_map_done(NodeMap *map);
 
@@ -32,7 +32,8 @@ bool node_map_has(const NodeMap *map, int node);
 
 /* Pages that the node's zones can give before one falls under its high watermark (and the reserve that it
  * keeps from movable allocations). Asking for more makes DAMON copy pages inside their own node and call it
- * success. Negative: so many pages have to be freed first. Returns 0, -ENXIO (the node has no memory) or -errno. */
+ * success. Negative: so many pages have to be freed first. Returns 0, -ENXIO (the node has no memory) or
+ * -errno. */
 int node_room_read(int root, int node, int64_t *ret_pages);
 
 /* The nodes that have memory, ascending, at most max of them. Returns their number or -errno. */

@@ -30,8 +30,8 @@ struct OrderQueue {
 
 const char *order_state_to_string(OrderState state) {
         static const char *const names[ORDER_STATE_MAX] = {
-                [ORDER_UNKNOWN] = "unknown",     [ORDER_QUEUED] = "queued",   [ORDER_RUNNING] = "running",
-                [ORDER_DONE] = "done",           [ORDER_CANCELLED] = "cancelled", [ORDER_EXPIRED] = "expired",
+                [ORDER_UNKNOWN] = "unknown", [ORDER_QUEUED] = "queued",       [ORDER_RUNNING] = "running",
+                [ORDER_DONE] = "done",       [ORDER_CANCELLED] = "cancelled", [ORDER_EXPIRED] = "expired",
                 [ORDER_BUSY] = "busy",
         };
 
@@ -178,7 +178,9 @@ void order_queue_submit(OrderQueue *q, OrderRequest *request, OrderStatus *ret) 
                         o->request = *request;
                         *request = (OrderRequest) { .promote.node = -1, .demote.node = -1 };
                         o->submitted = now_usec();
-                        o->status = (OrderStatus) { .id = o->request.id, .state = ORDER_QUEUED, .result.mover = "" };
+                        o->status = (OrderStatus){ .id = o->request.id,
+                                                   .state = ORDER_QUEUED,
+                                                   .result.mover = "" };
                         q->waiting = o;
                         *ret = o->status;
                         pthread_cond_signal(&q->wake);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Orders from the host: one is carried out by a worker thread, one waits, more are refused. Keeps what became
- * of the last ones. All functions may be called while an order runs and never wait for it (but for _free()).
- * Knows nothing of how pages are moved: that is the OrderRunner it is given.
+ * Orders from the host: one is carried out by a worker thread, one waits, more are refused. Keeps what
+ * became of the last ones. All functions may be called while an order runs and never wait for it (but for
+ * _free()). Knows nothing of how pages are moved: that is the OrderRunner it is given.
  */
 #pragma once
 
@@ -48,8 +48,8 @@ typedef struct OrderStatus {
 
 typedef void (*OrderProgress)(void *userdata, const OrderResult *so_far);
 
-/* Carries an order out in the worker thread, calling progress now and then. Returns 0, -ECANCELED or -ETIME, with
- * what was done until then in *ret; any other -errno is a failure that the runner has logged. */
+/* Carries an order out in the worker thread, calling progress now and then. Returns 0, -ECANCELED or -ETIME,
+ * with what was done until then in *ret; any other -errno is a failure that the runner has logged. */
 typedef struct OrderRunner {
         int (*run)(void *userdata, const OrderRequest *request, const Stop *stop, OrderProgress progress,
                    void *progress_userdata, OrderResult *ret);

@@ -9,8 +9,11 @@
 
 #include "base/log.h"
 
-void passthrough_init(Passthrough *p, const char *path, PassthroughEdit edit, PassthroughSink sink, void *userdata) {
-        *p = (Passthrough) { .path = path, .stream = STREAM_CLOSED, .edit = edit, .sink = sink, .userdata = userdata };
+void passthrough_init(Passthrough *p, const char *path, PassthroughEdit edit, PassthroughSink sink,
+                      void *userdata) {
+        *p = (Passthrough){
+                .path = path, .stream = STREAM_CLOSED, .edit = edit, .sink = sink, .userdata = userdata
+        };
 }
 
 void passthrough_done(Passthrough *p) {

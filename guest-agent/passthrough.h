@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * The way to the stock qemu-ga, which listens on a unix socket: requests that are not ours go there byte for
- * byte, its answers come back so. Waits for nothing: qemu-ga does not answer each request (guest-shutdown), and
- * may take long over others. The one thing it looks at is the answer to guest-info.
+ * byte, its answers come back so. Waits for nothing: qemu-ga does not answer each request (guest-shutdown),
+ * and may take long over others. The one thing it looks at is the answer to guest-info.
  */
 #pragma once
 
@@ -30,10 +30,12 @@ typedef struct Passthrough {
         void *userdata;
 } Passthrough;
 
-void passthrough_init(Passthrough *p, const char *path, PassthroughEdit edit, PassthroughSink sink, void *userdata);
+void passthrough_init(Passthrough *p, const char *path, PassthroughEdit edit, PassthroughSink sink,
+                      void *userdata);
 void passthrough_done(Passthrough *p);
 
-/* Connects first if need be. edit_answer: this is guest-info. Returns 0, or -errno where qemu-ga is not there. */
+/* Connects first if need be. edit_answer: this is guest-info. Returns 0, or -errno where qemu-ga is not
+ * there. */
 int passthrough_send(Passthrough *p, const char *bytes, size_t n, bool edit_answer);
 
 /* The host is another one now: answers to its predecessor's guest-info are not waited for. */

@@ -125,8 +125,9 @@ static int named_collect(const PageRange ranges[], size_t n_ranges, Named **ret,
         return 0;
 }
 
-int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ranges[], size_t n_ranges, int target,
-                       uint64_t skipped[static PAGE_RESULT_MAX], Unit **ret_units, size_t *ret_n) {
+int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ranges[], size_t n_ranges,
+                       int target, uint64_t skipped[static PAGE_RESULT_MAX], Unit **ret_units,
+                       size_t *ret_n) {
         _cleanup_free_ Named *named = NULL;
         _cleanup_free_ uint64_t *pfns = NULL, *flags = NULL;
         _cleanup_free_ Ranked *ranked = NULL;
@@ -153,7 +154,8 @@ int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ra
                 int node = node_map_find(map, pfns[i]);
                 PageResult verdict = flags_judge(flags[i]);
 
-                if (last && pfns[i] < last->unit.pfn + last->unit.pages) { /* further part of the same folio */
+                if (last &&
+                    pfns[i] < last->unit.pfn + last->unit.pages) { /* further part of the same folio */
                         last->unit.named++;
                         last->rank = MIN(last->rank, named[i].rank);
                         continue;
@@ -171,7 +173,9 @@ int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ra
                         skipped[verdict]++;
                         continue;
                 }
-                unit.kind = flags[i] & KPF(HUGE) ? UNIT_HUGETLB : flags[i] & KPF(MMAP) ? UNIT_MAPPED : UNIT_UNMAPPED;
+                unit.kind = flags[i] & KPF(HUGE)   ? UNIT_HUGETLB
+                            : flags[i] & KPF(MMAP) ? UNIT_MAPPED
+                                                   : UNIT_UNMAPPED;
                 ranked[n_units++] = (Ranked) { unit, named[i].rank };
         }
         if (n_units > 1)

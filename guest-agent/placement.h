@@ -32,16 +32,18 @@ enum {
 
 /* The flags say that a user of the page may exist whom the kernel can move it for. */
 static inline bool kpf_is_movable(uint64_t flags) {
-        return !(flags & (KPF(SLAB) | KPF(BUDDY) | KPF(NOPAGE) | KPF(OFFLINE) | KPF(ZERO_PAGE) | KPF(PGTABLE) |
-                          KPF(RESERVED) | KPF(HWPOISON))) &&
+        return !(flags & (KPF(SLAB) | KPF(BUDDY) | KPF(NOPAGE) | KPF(OFFLINE) | KPF(ZERO_PAGE) |
+                          KPF(PGTABLE) | KPF(RESERVED) | KPF(HWPOISON))) &&
                (flags & (KPF(LRU) | KPF(MMAP) | KPF(ANON) | KPF(SWAPBACKED) | KPF(THP) | KPF(HUGE)));
 }
 
-/* Reads the flags of n frames, which must ascend, in as few reads as pay. Frames that the kernel does not know
- * come back as NOPAGE. Returns 0 or -errno. */
+/* Reads the flags of n frames, which must ascend, in as few reads as pay. Frames that the kernel does not
+ * know come back as NOPAGE. Returns 0 or -errno. */
 int kpageflags_read(int fd, const uint64_t pfns[], size_t n, uint64_t ret_flags[]);
 
-/* Units for the frames that can move to target, in the order in which the frames were named; counts the others
- * into skipped[]. A frame named twice counts once. The caller frees *ret_units. Returns 0 or -errno. */
-int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ranges[], size_t n_ranges, int target,
-                       uint64_t skipped[static PAGE_RESULT_MAX], Unit **ret_units, size_t *ret_n);
+/* Units for the frames that can move to target, in the order in which the frames were named; counts the
+ * others into skipped[]. A frame named twice counts once. The caller frees *ret_units. Returns 0 or -errno.
+ */
+int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ranges[], size_t n_ranges,
+                       int target, uint64_t skipped[static PAGE_RESULT_MAX], Unit **ret_units,
+                       size_t *ret_n);

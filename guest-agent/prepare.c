@@ -32,7 +32,8 @@ static int saved_write(const Prepare *p) {
 
         for (size_t i = 0; i < PREPARE_SETTINGS; i++)
                 if (p->changed[i])
-                        len += (size_t) snprintf(text + len, sizeof(text) - len, "%s=%s\n", settings[i].name, p->old[i]);
+                        len += (size_t) snprintf(text + len, sizeof(text) - len, "%s=%s\n", settings[i].name,
+                                                 p->old[i]);
         (void) mkdirat(p->root, "run/hmvisor-ga", 0700);
         fd = openat(p->root, SAVED ".new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
         if (fd < 0)
@@ -52,8 +53,8 @@ static int settings_restore(Prepare *p) {
                         continue;
                 r = sysfile_write(p->root, p->old[i], "%s", settings[i].path);
                 if (r < 0) {
-                        log_error_errno(r, "Cannot set \"%s\" back to \"%s\"; do so by hand", settings[i].name,
-                                        p->old[i]);
+                        log_error_errno(r, "Cannot set \"%s\" back to \"%s\"; do so by hand",
+                                        settings[i].name, p->old[i]);
                         ret = r;
                 }
                 p->changed[i] = false;
@@ -113,7 +114,8 @@ int prepare_start(Prepare *p) {
                 if (w < 0) {
                         p->changed[i] = false;
                         r = w;
-                        log_error_errno(w, "Cannot turn \"%s\" off; it will work against the host", settings[i].name);
+                        log_error_errno(w, "Cannot turn \"%s\" off; it will work against the host",
+                                        settings[i].name);
                 }
         }
         p->managing = true;

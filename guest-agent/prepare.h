@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Keeps the guest kernel's own tiering out of the way while a host manages placement, and puts back what it was:
- * at the host's word, at the end of the agent, when the host is not heard of any more, and after a crash (the
- * old values lie in /run/hmvisor-ga/saved before the first is changed). Changes nothing else.
+ * Keeps the guest kernel's own tiering out of the way while a host manages placement, and puts back what it
+ * was: at the host's word, at the end of the agent, when the host is not heard of any more, and after a
+ * crash (the old values lie in /run/hmvisor-ga/saved before the first is changed). Changes nothing else.
  */
 #pragma once
 

@@ -54,7 +54,8 @@ int pressure_read(int root, Pressure *ret) {
         }
         n = node_list_read(root, nodes, ELEMENTSOF(nodes));
         for (int i = 0; i < n; i++) {
-                if (sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/node%d/meminfo", nodes[i]) < 0)
+                if (sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/node%d/meminfo",
+                                 nodes[i]) < 0)
                         continue;
                 p.nodes[p.n_nodes++] = (NodeMemory) {
                         .node = nodes[i],

@@ -254,7 +254,8 @@ size_t rmap_revalidate(int root, RmapEntry *entries[], size_t n) {
         if (n > 1)
                 qsort(entries, n, sizeof(RmapEntry *), entry_compare_address);
         for (size_t i = 0; i < n;) {
-                _cleanup_close_ int fd = sysfile_open(root, O_RDONLY, "proc/%d/pagemap", (int) entries[i]->pid);
+                _cleanup_close_ int fd =
+                        sysfile_open(root, O_RDONLY, "proc/%d/pagemap", (int) entries[i]->pid);
                 pid_t pid = entries[i]->pid;
 
                 while (i < n && entries[i]->pid == pid) {
@@ -263,7 +264,8 @@ size_t rmap_revalidate(int root, RmapEntry *entries[], size_t n) {
                         ssize_t got = 0;
 
                         while (last + 1 < n && entries[last + 1]->pid == pid &&
-                               entries[last + 1]->address - entries[last]->address <= REVALIDATE_GAP << PAGE_SHIFT &&
+                               entries[last + 1]->address - entries[last]->address <=
+                                       REVALIDATE_GAP << PAGE_SHIFT &&
                                (entries[last + 1]->address >> PAGE_SHIFT) - first < REVALIDATE_ENTRIES)
                                 last++;
                         if (fd >= 0)
@@ -276,7 +278,8 @@ size_t rmap_revalidate(int root, RmapEntry *entries[], size_t n) {
                                 Unit *u = entries[i]->unit;
                                 uint64_t pfn;
 
-                                if (got > 0 && at < (size_t) got / sizeof(uint64_t) && (buf[at] & PM_PRESENT)) {
+                                if (got > 0 && at < (size_t) got / sizeof(uint64_t) &&
+                                    (buf[at] & PM_PRESENT)) {
                                         pfn = buf[at] & PM_PFN;
                                         if (pfn >= u->pfn && pfn < u->pfn + u->pages) {
                                                 entries[kept++] = entries[i];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A reverse map: for chosen units, one process and address that maps each. Made by reading the page tables of
- * every process through /proc/PID/pagemap and dropping what is not asked for. A snapshot: an entry can be out
- * of date as soon as it is made, so its user asks rmap_revalidate() right before acting.
+ * A reverse map: for chosen units, one process and address that maps each. Made by reading the page tables
+ * of every process through /proc/PID/pagemap and dropping what is not asked for. A snapshot: an entry can be
+ * out of date as soon as it is made, so its user asks rmap_revalidate() right before acting.
  */
 #pragma once
 
@@ -24,8 +24,8 @@ typedef struct Rmap {
         uint64_t scanned; /* page table entries read */
 } Rmap;
 
-/* Kept between orders: which processes to read first, as they owned pages of earlier orders, and a buffer that
- * would cost milliseconds of page faults each time. */
+/* Kept between orders: which processes to read first, as they owned pages of earlier orders, and a buffer
+ * that would cost milliseconds of page faults each time. */
 typedef struct RmapScratch {
         pid_t pids[16];
         uint64_t *buf;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A descriptor that never blocks, with what could not be written yet. Owns the descriptor and the buffer; knows
- * nothing of what the bytes mean.
+ * A descriptor that never blocks, with what could not be written yet. Owns the descriptor and the buffer;
+ * knows nothing of what the bytes mean.
  */
 #pragma once
 
@@ -25,8 +25,8 @@ static inline bool stream_is_full(const Stream *s) {
         return s->out_len > STREAM_HIGH;
 }
 
-/* Takes the bytes and writes what can be written now. Returns 0, -ENOTCONN (not open), -ENOMEM or another -errno
- * of write(). */
+/* Takes the bytes and writes what can be written now. Returns 0, -ENOTCONN (not open), -ENOMEM or another
+ * -errno of write(). */
 int stream_write(Stream *s, const char *bytes, size_t n);
 int stream_flush(Stream *s);
 

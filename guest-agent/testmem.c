@@ -28,7 +28,8 @@ char *testmem_map(size_t n, int node, bool huge) {
         size_t bytes = n * TESTMEM_PAGE;
         char *raw, *memory;
 
-        raw = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        raw = mmap(NULL, bytes + HUGE_BYTES, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (raw == MAP_FAILED)
                 testmem_die("mmap of %zu pages: %m", n);
         memory = (char *) (((uintptr_t) raw + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Memory on chosen nodes and the frames behind it, for the benchmark and for the checks inside a VM. Not part of
- * the agent. Everything here exits with a message on failure: its users have nothing to go on with.
+ * Memory on chosen nodes and the frames behind it, for the benchmark and for the checks inside a VM. Not
+ * part of the agent. Everything here exits with a message on failure: its users have nothing to go on with.
  */
 #pragma once
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A domain's policy as words, "Managed=yes RateCap=64M", from the same table as the [Policy] section. Owns no
- * state.
+ * A domain's policy as words, "Managed=yes RateCap=64M", from the same table as the [Policy] section. Owns
+ * no state.
  */
 #include "conf-value.h"
 #include "conf.h"
@@ -11,7 +11,8 @@
 const ConfKey conf_policy_keys[] = {
         { "Policy", "Managed", CONF_BOOL, offsetof(DomainPolicy, managed), 0, 0 },
         { "Policy", "DryRun", CONF_BOOL, offsetof(DomainPolicy, dry_run), 0, 0 },
-        { "Policy", "RateCap", CONF_SIZE, offsetof(DomainPolicy, migrate_bytes_per_sec), 4096, UINT64_C(1) << 40 },
+        { "Policy", "RateCap", CONF_SIZE, offsetof(DomainPolicy, migrate_bytes_per_sec), 4096,
+          UINT64_C(1) << 40 },
         { "Policy", "HotHeat", CONF_U32, offsetof(DomainPolicy, hot_heat), 0, 255 },
         { "Policy", "Hysteresis", CONF_U32, offsetof(DomainPolicy, hysteresis), 0, 255 },
         { "Policy", "WarmupEpochs", CONF_U32, offsetof(DomainPolicy, warmup_epochs), 0, 3600 },
@@ -24,7 +25,8 @@ static void known_keys(char *buf, size_t size) {
         size_t used = 0;
 
         for (size_t i = 0; i < n_conf_policy_keys && used < size; i++)
-                used += (size_t) snprintf(buf + used, size - used, "%s%s", i > 0 ? ", " : "", conf_policy_keys[i].key);
+                used += (size_t) snprintf(buf + used, size - used, "%s%s", i > 0 ? ", " : "",
+                                          conf_policy_keys[i].key);
 }
 
 static int word_parse(const char *word, DomainPolicy *p, Outcome *o) {
@@ -32,19 +34,21 @@ static int word_parse(const char *word, DomainPolicy *p, Outcome *o) {
         char allowed[CONF_ALLOWED_MAX], known[256];
 
         if (!equals)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "'%s' is no policy setting; write KEY=VALUE, such as RateCap=64M", word);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "'%s' is no policy setting; write KEY=VALUE, such as RateCap=64M", word);
         for (size_t i = 0; i < n_conf_policy_keys; i++) {
                 const ConfKey *k = conf_policy_keys + i;
 
                 if (strlen(k->key) != (size_t) (equals - word) || strncmp(word, k->key, strlen(k->key)) != 0)
                         continue;
                 if (conf_value_parse(k, equals + 1, p, allowed) < 0)
-                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s='%s' is not possible; allowed is %s", k->key, equals + 1,
-                                           allowed);
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s='%s' is not possible; allowed is %s",
+                                           k->key, equals + 1, allowed);
                 return 0;
         }
         known_keys(known, sizeof(known));
-        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "unknown policy key '%.*s'; known are %s", (int) (equals - word), word, known);
+        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "unknown policy key '%.*s'; known are %s",
+                           (int) (equals - word), word, known);
 }
 
 int policy_parse(const char *text, DomainPolicy *p, Outcome *o) {
@@ -56,7 +60,8 @@ int policy_parse(const char *text, DomainPolicy *p, Outcome *o) {
                 int r;
 
                 if (n >= sizeof(word))
-                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "a policy setting has more than %d characters", WORD_MAX - 1);
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "a policy setting has more than %d characters", WORD_MAX - 1);
                 memcpy(word, s, n);
                 word[n] = '\0';
                 r = word_parse(word, &copy, o);

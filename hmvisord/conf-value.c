@@ -85,13 +85,15 @@ static void describe_allowed(const ConfKey *k, char allowed[static CONF_ALLOWED_
                 snprintf(allowed, CONF_ALLOWED_MAX, "a list of node numbers, such as 0,2-3");
                 break;
         case CONF_LOG_LEVEL:
-                snprintf(allowed, CONF_ALLOWED_MAX, "emerg, alert, crit, err, warning, notice, info or debug");
+                snprintf(allowed, CONF_ALLOWED_MAX,
+                         "emerg, alert, crit, err, warning, notice, info or debug");
                 break;
         }
 }
 
 static int bool_parse(const char *text, bool *ret) {
-        static const char *const yes[] = { "yes", "true", "on", "1" }, *const no[] = { "no", "false", "off", "0" };
+        static const char *const yes[] = { "yes", "true", "on", "1" }, *const no[] = { "no", "false", "off",
+                                                                                       "0" };
 
         for (size_t i = 0; i < ELEMENTSOF(yes); i++)
                 if (strcasecmp(text, yes[i]) == 0 || strcasecmp(text, no[i]) == 0) {
@@ -142,7 +144,8 @@ static int string_parse(const ConfKey *k, const char *text, char **field_string)
         return 0;
 }
 
-int conf_value_parse(const ConfKey *k, const char *text, void *owner, char allowed[static CONF_ALLOWED_MAX]) {
+int conf_value_parse(const ConfKey *k, const char *text, void *owner,
+                     char allowed[static CONF_ALLOWED_MAX]) {
         void *f = field(k, owner);
         uint64_t v = 0;
         int r = -EINVAL;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One value of the configuration or of a policy, as text: its kind, its bounds, and where it is kept. The tables
- * of conf.c and conf-policy.c are made of these; parsing, checking, printing and the manual's bounds come from them.
+ * One value of the configuration or of a policy, as text: its kind, its bounds, and where it is kept. The
+ * tables of conf.c and conf-policy.c are made of these; parsing, checking, printing and the manual's bounds
+ * come from them.
  */
 #pragma once
 
@@ -27,7 +28,8 @@ typedef struct ConfKey {
         uint64_t min, max;
 } ConfKey;
 
-/* Sets the field of `owner`. On -EINVAL (or -ENOMEM) it is unchanged and `allowed` says what would have been taken. */
+/* Sets the field of `owner`. On -EINVAL (or -ENOMEM) it is unchanged and `allowed` says what would have been
+ * taken. */
 #define CONF_ALLOWED_MAX 128
 int conf_value_parse(const ConfKey *k, const char *text, void *owner, char allowed[static CONF_ALLOWED_MAX]);
 /* Writes the text that conf_value_parse() reads back to the same value. */

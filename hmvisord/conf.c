@@ -24,24 +24,27 @@ static const ConfKey conf_keys[] = {
         { "Tiers", "DramNodes", CONF_NODES, offsetof(Conf, dram_nodes), 0, 0 },
         { "Tiers", "SlowNodes", CONF_NODES, offsetof(Conf, slow_nodes), 0, 0 },
         /* bounds: docs/protocol.md, section 1 */
-        { "Tracking", "SampleInterval", CONF_TIME, offsetof(Conf, sample_usec), 20 * USEC_PER_MSEC, 60 * USEC_PER_SEC },
+        { "Tracking", "SampleInterval", CONF_TIME, offsetof(Conf, sample_usec), 20 * USEC_PER_MSEC,
+          60 * USEC_PER_SEC },
         { "Tracking", "DutyOn", CONF_TIME, offsetof(Conf, duty_on_usec), 0, 3600 * USEC_PER_SEC },
         { "Tracking", "DutyOff", CONF_TIME, offsetof(Conf, duty_off_usec), 0, 3600 * USEC_PER_SEC },
         { "Tracking", "Lease", CONF_TIME, offsetof(Conf, lease_usec), USEC_PER_SEC, 600 * USEC_PER_SEC },
         { "Tracking", "ExtensionPath", CONF_PATH, offsetof(Conf, extension_path), 0, 0 },
-        { "Policy", "Epoch", CONF_TIME, offsetof(Conf, host) + offsetof(HostPolicy, epoch_usec), 100 * USEC_PER_MSEC,
-          600 * USEC_PER_SEC },
-        { "Policy", "HostRateCap", CONF_SIZE, offsetof(Conf, host) + offsetof(HostPolicy, migrate_bytes_per_sec), 4096,
-          UINT64_C(1) << 40 },
+        { "Policy", "Epoch", CONF_TIME, offsetof(Conf, host) + offsetof(HostPolicy, epoch_usec),
+          100 * USEC_PER_MSEC, 600 * USEC_PER_SEC },
+        { "Policy", "HostRateCap", CONF_SIZE,
+          offsetof(Conf, host) + offsetof(HostPolicy, migrate_bytes_per_sec), 4096, UINT64_C(1) << 40 },
 };
 
 static int conf_default(Conf *ret) {
         Conf c = {
                 .host = host_policy_default(),
                 .domain = domain_policy_default(),
-                /* Five samples an epoch tell a page written once from one that stays hot; a sample costs a few ms. */
+                /* Five samples an epoch tell a page written once from one that stays hot; a sample costs a
+                   few ms. */
                 .sample_usec = 200 * USEC_PER_MSEC,
-                /* Long enough for a restart of the daemon, short enough that a dead one costs the guests little. */
+                /* Long enough for a restart of the daemon, short enough that a dead one costs the guests
+                   little. */
                 .lease_usec = 30 * USEC_PER_SEC,
                 .log_level = LOG_INFO,
                 .extension_path = strdup(HMV_EXTENSION_PATH),
@@ -88,7 +91,8 @@ static void _printf_(2, 3) reading_fail(Reading *r, const char *format, ...) {
         (void) outcome_set(r->o, OUTCOME_BAD_ARGUMENT, "%s:%u: %s", r->path, r->line, text);
 }
 
-/* inih would take the rest of a line that is too long, or one that is indented, for more of the last value. */
+/* inih would take the rest of a line that is too long, or one that is indented, for more of the last value.
+ */
 static char *on_line(char *buf, int size, void *userdata) {
         Reading *r = userdata;
         size_t n;
@@ -102,7 +106,8 @@ static char *on_line(char *buf, int size, void *userdata) {
                 return NULL;
         }
         if ((*buf == ' ' || *buf == '\t') && !strchr("#;\r\n", buf[strspn(buf, " \t")])) {
-                reading_fail(r, "the line is indented; write each setting as Key=Value at the start of a line");
+                reading_fail(r,
+                             "the line is indented; write each setting as Key=Value at the start of a line");
                 return NULL;
         }
         return buf;
@@ -114,15 +119,17 @@ static void known_in_section(const char *section, char *buf, size_t size) {
         *buf = '\0';
         for (size_t i = 0; i < ELEMENTSOF(conf_keys) && used < size; i++)
                 if (streq(conf_keys[i].section, section))
-                        used += (size_t) snprintf(buf + used, size - used, "%s%s", used > 0 ? ", " : "", conf_keys[i].key);
+                        used += (size_t) snprintf(buf + used, size - used, "%s%s", used > 0 ? ", " : "",
+                                                  conf_keys[i].key);
         for (size_t i = 0; i < n_conf_policy_keys && used < size; i++)
                 if (streq(conf_policy_keys[i].section, section))
-                        used += (size_t) snprintf(buf + used, size - used, "%s%s", used > 0 ? ", " : "", conf_policy_keys[i].key);
+                        used += (size_t) snprintf(buf + used, size - used, "%s%s", used > 0 ? ", " : "",
+                                                  conf_policy_keys[i].key);
 }
 
 /* Returns whether the table has the key. */
-static bool key_set(Reading *r, const ConfKey *keys, size_t n, const char *section, const char *key, const char *value,
-                    void *owner, const void *defaults) {
+static bool key_set(Reading *r, const ConfKey *keys, size_t n, const char *section, const char *key,
+                    const char *value, void *owner, const void *defaults) {
         char allowed[CONF_ALLOWED_MAX];
 
         for (size_t i = 0; i < n; i++) {
@@ -153,7 +160,10 @@ static int on_value(void *userdata, const char *section, const char *key, const 
                 if (*known)
                         reading_fail(r, "unknown key '%.60s' in [%s]; known are %s", key, section, known);
                 else
-                        reading_fail(r, "unknown section [%.60s]; known are [Daemon], [Tiers], [Tracking], [Policy]", section);
+                        reading_fail(
+                                r,
+                                "unknown section [%.60s]; known are [Daemon], [Tiers], [Tracking], [Policy]",
+                                section);
         }
         return !r->failed;
 }
@@ -201,7 +211,8 @@ static int dropins_load(const char *dir, Conf *c, const Conf *defaults, Outcome 
                 return -EINVAL;
         }
         if (n > DROPINS_MAX) {
-                (void) outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s has more than %d drop-ins", dir, DROPINS_MAX);
+                (void) outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s has more than %d drop-ins", dir,
+                                   DROPINS_MAX);
                 r = -EINVAL;
         }
         for (int i = 0; i < n; i++) {
@@ -220,12 +231,16 @@ static int dropins_load(const char *dir, Conf *c, const Conf *defaults, Outcome 
 /* What no single value can say. */
 static int check_whole(const Conf *c, Outcome *o) {
         if (c->sample_usec > c->host.epoch_usec)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "SampleInterval= is longer than Epoch=; each epoch needs a sample");
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "SampleInterval= is longer than Epoch=; each epoch needs a sample");
         if (c->duty_off_usec > 0 && c->duty_on_usec < 2 * c->sample_usec)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "DutyOn= must be at least twice SampleInterval= when DutyOff= is set, as "
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "DutyOn= must be at least twice SampleInterval= when DutyOff= is set, as "
                                    "the first sample after each rest is thrown away");
         if (c->lease_usec < 2 * c->host.epoch_usec)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "Lease= must be at least twice Epoch=, or tracking ends between two epochs");
+                return outcome_set(
+                        o, OUTCOME_BAD_ARGUMENT,
+                        "Lease= must be at least twice Epoch=, or tracking ends between two epochs");
         return 0;
 }
 

@@ -21,14 +21,16 @@ typedef struct Conf {
         int log_level;
 } Conf;
 
-/* Defaults, then the files in order /usr/lib < /etc < drop-ins (by name), below root ("" for the real ones); none has
- * to be there. A problem ends it with -EINVAL and o naming file, line, key and what is allowed. */
+/* Defaults, then the files in order /usr/lib < /etc < drop-ins (by name), below root ("" for the real ones);
+ * none has to be there. A problem ends it with -EINVAL and o naming file, line, key and what is allowed. */
 int conf_load(const char *root, Conf *ret, Outcome *o);
 void conf_done(Conf *c);
 /* The effective configuration as a file that conf_load() reads back; the caller frees. */
 int conf_dump(const Conf *c, char **ret_text);
 
-/* A domain's policy as KEY=VALUE words ("Managed=yes RateCap=64M"), kept in the domain's metadata and used by
- * hmvctl policy. Keys not named keep the values already in p. BAD_ARGUMENT names key and allowed values. */
+/* A domain's policy as KEY=VALUE words ("Managed=yes RateCap=64M"), kept in the domain's metadata and used
+ * by hmvctl policy. Keys not named keep the values already in p. BAD_ARGUMENT names key and allowed values.
+ */
 int policy_parse(const char *text, DomainPolicy *p, Outcome *o);
-int policy_format(const DomainPolicy *p, const DomainPolicy *defaults, char **ret_text);   /* only what differs; defaults NULL: all */
+int policy_format(const DomainPolicy *p, const DomainPolicy *defaults,
+                  char **ret_text); /* only what differs; defaults NULL: all */

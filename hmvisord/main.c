@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * hmvisord: arguments, signals, the service manager and the loop; everything else is the manager's and the bus's.
+ * hmvisord: arguments, signals, the service manager and the loop; everything else is the manager's and the
+ * bus's.
  */
 #include <fcntl.h>
 #include <getopt.h>
@@ -93,8 +94,8 @@ static int conf_show(const Conf *c, const Arguments *args) {
         return 0;
 }
 
-/* The lock of the one daemon; the kernel drops it when we end, however that is. Where its folder is not ours to make,
- * the name on the bus is the only guard. */
+/* The lock of the one daemon; the kernel drops it when we end, however that is. Where its folder is not ours
+ * to make, the name on the bus is the only guard. */
 static int lock_take(const char *root, int *ret_fd) {
         _cleanup_close_ int fd = -EBADF;
         char path[4096];
@@ -108,8 +109,11 @@ static int lock_take(const char *root, int *ret_fd) {
                 return 0;
         }
         if (flock(fd, LOCK_EX | LOCK_NB) < 0)
-                return log_error_errno(errno, "Another hmvisord runs ('%s' is locked); stop it first: systemctl stop "
-                                       "hmvisord", path);
+                return log_error_errno(
+                        errno,
+                        "Another hmvisord runs ('%s' is locked); stop it first: systemctl stop "
+                        "hmvisord",
+                        path);
         *ret_fd = TAKE_FD(fd);
         return 0;
 }
@@ -180,8 +184,9 @@ static int run(Conf *conf, const Arguments *args) {
                 return log_error_errno(r, "hmvisord cannot start");
         r = bus_new(event, m, &bus);
         if (r == -EEXIST)
-                return log_error_errno(r, "Another hmvisord runs (it owns 'org.hmvisor1' on the system bus); stop it "
-                                       "first: systemctl stop hmvisord");
+                return log_error_errno(
+                        r, "Another hmvisord runs (it owns 'org.hmvisor1' on the system bus); stop it "
+                           "first: systemctl stop hmvisord");
         if (r < 0)
                 return log_error_errno(r, "hmvisord cannot offer its interface");
         (void) sd_notify(false, "READY=1");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * One domain: what is known of it and how that is kept up. domain_evaluate() looks at all of it at once and says
- * which phase fits, so that no order of events can lead to another result.
+ * One domain: what is known of it and how that is kept up. domain_evaluate() looks at all of it at once and
+ * says which phase fits, so that no order of events can lead to another result.
  */
 #include "base/log.h"
 #include "base/units.h"
@@ -125,8 +125,8 @@ void domain_apply_policy(Domain *d) {
         manager_conf_for_domain(d->manager, &p);
         if (policy_parse(d->info.policy_text, &p, &o) < 0) {
                 manager_conf_for_domain(d->manager, &p);
-                log_full(LOG_WARNING, 0, d->name, d->uuid, "Domain '%s': ignoring the policy in its metadata: %s", d->name,
-                         o.text);
+                log_full(LOG_WARNING, 0, d->name, d->uuid,
+                         "Domain '%s': ignoring the policy in its metadata: %s", d->name, o.text);
         }
         d->policy = p;
         domain_evaluate(d);
@@ -154,8 +154,8 @@ static void on_xml(Domain *d, const VirtResult *r) {
                 const char *why = r->text ? o.text : r->outcome.text;
 
                 if (r->outcome.code != OUTCOME_NO_DOMAIN && r->outcome.code != OUTCOME_NO_LIBVIRT)
-                        log_full(LOG_WARNING, 0, d->name, d->uuid, "Domain '%s' cannot be read, ignoring it: %s", d->name,
-                                 why);
+                        log_full(LOG_WARNING, 0, d->name, d->uuid,
+                                 "Domain '%s' cannot be read, ignoring it: %s", d->name, why);
                 return;
         }
         d->info = info;
@@ -226,8 +226,8 @@ void domain_update(Domain *d, const VirtEvent *e) {
                 d->manager->hooks.domain_changed(d->uuid, d->manager->hooks.userdata);
 }
 
-/* The frames hold other things now, virtio-mem is unplugged and the agent starts anew: so do we. QEMU and its
- * extension stay, so the source is only asked to start again. */
+/* The frames hold other things now, virtio-mem is unplugged and the agent starts anew: so do we. QEMU and
+ * its extension stay, so the source is only asked to start again. */
 void domain_rebooted(Domain *d) {
         if (d->id < 0)
                 return;
@@ -268,12 +268,14 @@ static bool find_defect(const Domain *d, char *buf, size_t size) {
                 return true;
         }
         if (!d->info.has_agent_channel) {
-                snprintf(buf, size, "it has no agent channel; unbind and bind it again, then power it off and on");
+                snprintf(buf, size,
+                         "it has no agent channel; unbind and bind it again, then power it off and on");
                 return true;
         }
         switch (agent_link_health(d->agent)) {
         case AGENT_ABSENT:
-                snprintf(buf, size, "no agent is connected from the guest; install hmvisor-guest-agent in it, or wait "
+                snprintf(buf, size,
+                         "no agent is connected from the guest; install hmvisor-guest-agent in it, or wait "
                          "until it has booted");
                 return true;
         case AGENT_FAILING:
@@ -293,9 +295,10 @@ static const char *find_note(const Domain *d) {
         if (domain_is_dry(d) && d->policy.managed)
                 return "dry run: orders are decided and explained, and not carried out";
         if (s && !s->ring)
-                return d->info.has_dirty_ring ?
-                        "tracked by the dirty bitmap: the host's kernel has no dirty ring" :
-                        "tracked by the dirty bitmap: the domain has no <dirty-ring>; unbind and bind it again for one";
+                return d->info.has_dirty_ring
+                               ? "tracked by the dirty bitmap: the host's kernel has no dirty ring"
+                               : "tracked by the dirty bitmap: the domain has no <dirty-ring>; unbind and "
+                                 "bind it again for one";
         return "";
 }
 
@@ -335,7 +338,8 @@ void domain_evaluate(Domain *d) {
         }
         if (d->phase == PHASE_PROBING)
                 (void) domain_set_phase(d, PHASE_OBSERVING, find_note(d));
-        (void) domain_set_phase(d, d->policy.managed && !d->manager->stopping ? PHASE_MANAGED : PHASE_OBSERVING,
+        (void) domain_set_phase(d,
+                                d->policy.managed && !d->manager->stopping ? PHASE_MANAGED : PHASE_OBSERVING,
                                 find_note(d));
 }
 

@@ -71,7 +71,7 @@ struct Manager {
         ManagerHooks hooks;
         Domain *domains;               /* by uuid */
         uint64_t last_key;
-        uint64_t order_base;           /* added to the core's ids, so that no guest takes one for an older one */
+        uint64_t order_base; /* added to the core's ids, so that no guest takes one for an older one */
         bool connected, stopping, freeing;
         sd_event_source *beat, *epoch, *stop;
 };
@@ -88,7 +88,8 @@ void manager_conf_for_domain(const Manager *m, DomainPolicy *ret);
 
 /* manager-phase.c */
 bool phase_may_follow(Phase from, Phase to);
-/* The one place that changes a phase. Returns true when phase or reason changed, -EINVAL as false is a bug: it logs. */
+/* The one place that changes a phase. Returns true when phase or reason changed, -EINVAL as false is a bug:
+ * it logs. */
 bool domain_set_phase(Domain *d, Phase phase, const char *reason);
 
 /* manager-domain.c */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Orders: carried to the guest's agent, or in a dry run only shown; acknowledged to the core with what the guest says,
- * bounded; and the decisions behind them, kept for `hmvctl explain`.
+ * Orders: carried to the guest's agent, or in a dry run only shown; acknowledged to the core with what the
+ * guest says, bounded; and the decisions behind them, kept for `hmvctl explain`.
  */
 #include <inttypes.h>
 #include <time.h>
@@ -32,7 +32,9 @@ const AckFacts *order_ack(Domain *d, AckFacts *buf) {
         if (progress == AGENT_NO_ORDER)
                 return NULL;
         buf->order = id - d->manager->order_base;
-        buf->state = progress == AGENT_UNDER_WAY ? ACK_RUNNING : progress == AGENT_FINISHED ? ACK_DONE : ACK_FAILED;
+        buf->state = progress == AGENT_UNDER_WAY  ? ACK_RUNNING
+                     : progress == AGENT_FINISHED ? ACK_DONE
+                                                  : ACK_FAILED;
         buf->promoted_pages = status.promoted;
         buf->demoted_pages = status.demoted;
         memcpy(buf->skipped_pages, status.skipped, sizeof(buf->skipped_pages));
@@ -41,8 +43,9 @@ const AckFacts *order_ack(Domain *d, AckFacts *buf) {
 
 static void skipped_describe(const AckFacts *ack, char *buf, size_t size) {
         static const char *const names[_SKIP_MAX] = {
-                [SKIP_FREE] = "free",           [SKIP_ALREADY_THERE] = "already there", [SKIP_UNMOVABLE] = "unmovable",
-                [SKIP_PINNED] = "pinned",       [SKIP_NO_ROOM] = "no room",             [SKIP_NOT_RAM] = "not RAM",
+                [SKIP_FREE] = "free",           [SKIP_ALREADY_THERE] = "already there",
+                [SKIP_UNMOVABLE] = "unmovable", [SKIP_PINNED] = "pinned",
+                [SKIP_NO_ROOM] = "no room",     [SKIP_NOT_RAM] = "not RAM",
                 [SKIP_OTHER] = "other reasons",
         };
         size_t n = 0;
@@ -50,8 +53,8 @@ static void skipped_describe(const AckFacts *ack, char *buf, size_t size) {
         *buf = '\0';
         for (SkipReason i = 0; i < _SKIP_MAX && n < size; i++)
                 if (ack->skipped_pages[i] > 0)
-                        n += (size_t) snprintf(buf + n, size - n, "%s%" PRIu64 " %s", n ? ", " : "; skipped ",
-                                               ack->skipped_pages[i], names[i]);
+                        n += (size_t) snprintf(buf + n, size - n, "%s%" PRIu64 " %s",
+                                               n ? ", " : "; skipped ", ack->skipped_pages[i], names[i]);
 }
 
 /* The core has taken the end of an order: it is said once in the journal, and forgotten. */
@@ -70,21 +73,26 @@ void order_acknowledged(Domain *d, const AckFacts *ack) {
         agent_link_forget_order(d->agent);
         snprintf(d->mover, sizeof(d->mover), "%s", status.mover);
         skipped_describe(ack, skipped, sizeof(skipped));
-        manager_tell(d->manager, d, "order", "order %" PRIu64 " %s: promoted %" PRIu64 " pages, demoted %" PRIu64
-                     " pages%s%s%s, in %" PRIu64 " ms", ack->order, ack->state == ACK_DONE ? "done" : "not completed",
-                     ack->promoted_pages, ack->demoted_pages, *status.mover ? " by " : "", status.mover, skipped,
+        manager_tell(d->manager, d, "order",
+                     "order %" PRIu64 " %s: promoted %" PRIu64 " pages, demoted %" PRIu64
+                     " pages%s%s%s, in %" PRIu64 " ms",
+                     ack->order, ack->state == ACK_DONE ? "done" : "not completed", ack->promoted_pages,
+                     ack->demoted_pages, *status.mover ? " by " : "", status.mover, skipped,
                      status.elapsed_usec / USEC_PER_MSEC);
 }
 
 static int pages_copy(const PageList *from, AgentPages *ret) {
-        *ret = (AgentPages) { .node = from->target_cell, .n_ranges = from->n_ranges, .n_pages = from->n_pages };
+        *ret = (AgentPages){ .node = from->target_cell,
+                             .n_ranges = from->n_ranges,
+                             .n_pages = from->n_pages };
         if (from->n_ranges == 0)
                 return 0;
         ret->ranges = calloc(from->n_ranges, sizeof(*ret->ranges));
         if (!ret->ranges)
                 return -ENOMEM;
         for (size_t i = 0; i < from->n_ranges; i++)
-                ret->ranges[i] = (AgentRange) { .pfn = from->ranges[i].gfn, .n_pages = from->ranges[i].n_pages };
+                ret->ranges[i] =
+                        (AgentRange){ .pfn = from->ranges[i].gfn, .n_pages = from->ranges[i].n_pages };
         return 0;
 }
 
@@ -102,8 +110,8 @@ static int carry_to_guest(Domain *d, const Order *order) {
                 r = agent_link_submit(d->agent, &copy, manager_now(d->manager));
         if (r < 0) {
                 d->lost_order = order->order;
-                log_full(LOG_WARNING, r, d->name, d->uuid, "Domain '%s': order %" PRIu64 " cannot be sent", d->name,
-                         order->order);
+                log_full(LOG_WARNING, r, d->name, d->uuid, "Domain '%s': order %" PRIu64 " cannot be sent",
+                         d->name, order->order);
         }
         return r;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The phases of a domain: one table of what may follow what, and the one setter. Decides nothing: which phase fits
- * is domain_evaluate()'s to say.
+ * The phases of a domain: one table of what may follow what, and the one setter. Decides nothing: which
+ * phase fits is domain_evaluate()'s to say.
  */
 #include "base/log.h"
 #include "manager-internal.h"
@@ -15,8 +15,8 @@ const char *phase_to_string(Phase p) {
         return p < _PHASE_MAX ? names[p] : "unknown";
 }
 
-/* MANAGED is only reached by way of OBSERVING, or back from DEGRADED: the guest must have answered before. GONE ends
- * it: a domain that comes back is a new one. */
+/* MANAGED is only reached by way of OBSERVING, or back from DEGRADED: the guest must have answered before.
+ * GONE ends it: a domain that comes back is a new one. */
 static const bool transitions[_PHASE_MAX][_PHASE_MAX] = {
         [PHASE_DISCOVERED] = { [PHASE_PROBING] = true, [PHASE_GONE] = true },
         [PHASE_PROBING] = { [PHASE_DISCOVERED] = true, [PHASE_OBSERVING] = true, [PHASE_DEGRADED] = true,
@@ -39,8 +39,9 @@ bool domain_set_phase(Domain *d, Phase phase, const char *reason) {
         if (!changed && streq(reason, d->reason))
                 return false;
         if (changed && !phase_may_follow(d->phase, phase)) {
-                log_full(LOG_ERR, 0, d->name, d->uuid, "Domain '%s' cannot go from %s to %s: a bug of hmvisord, ignoring",
-                         d->name, phase_to_string(d->phase), phase_to_string(phase));
+                log_full(LOG_ERR, 0, d->name, d->uuid,
+                         "Domain '%s' cannot go from %s to %s: a bug of hmvisord, ignoring", d->name,
+                         phase_to_string(d->phase), phase_to_string(phase));
                 return false;
         }
         d->phase = phase;

@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The two timers. The beat keeps conversations and leases going while any domain is watched. The epoch is one tick of
- * the policy: counters held, facts gathered, core_step(), counters released, orders carried out.
+ * The two timers. The beat keeps conversations and leases going while any domain is watched. The epoch is
+ * one tick of the policy: counters held, facts gathered, core_step(), counters released, orders carried out.
  */
 #include <time.h>
 
 #include "base/log.h"
 #include "manager-internal.h"
 
-#define BUSY_WAIT_USEC (10 * USEC_PER_MSEC)    /* for all domains of an epoch together; a sample takes 2-7 ms */
+#define BUSY_WAIT_USEC (10 * USEC_PER_MSEC) /* for all domains of an epoch together; a sample takes 2-7 ms  \
+                                             */
 #define BUSY_STEP_USEC 500
 #define COUNTERS_USEC USEC_PER_SEC
 
@@ -28,8 +29,8 @@ static bool anybody_busy(Manager *m) {
         return false;
 }
 
-/* Keeps samples out of all tables. A QEMU that does not come to an end in time keeps its counters for the next
- * epoch; one that lies costs all others BUSY_WAIT_USEC at most. */
+/* Keeps samples out of all tables. A QEMU that does not come to an end in time keeps its counters for the
+ * next epoch; one that lies costs all others BUSY_WAIT_USEC at most. */
 static void hold_all(Manager *m) {
         Domain *d, *tmp;
 
@@ -55,8 +56,8 @@ static void release_all(Manager *m, bool clear) {
         }
 }
 
-/* RAM blocks are named after libvirt's memory backends: "ram-nodeN" is cell N, "mem" and a device's alias is that
- * device. NULL: memory of no cell. */
+/* RAM blocks are named after libvirt's memory backends: "ram-nodeN" is cell N, "mem" and a device's alias is
+ * that device. NULL: memory of no cell. */
 static const DomainCell *cell_of_block(const DomainInfo *info, const char *block) {
         char name[96];
 
@@ -254,7 +255,7 @@ int manager_tick_start(Manager *m) {
         if (r >= 0)
                 r = sd_event_source_set_enabled(m->beat, SD_EVENT_OFF);
         if (r >= 0)
-                r = sd_event_add_time(m->event, &m->epoch, CLOCK_MONOTONIC, manager_now(m) + m->conf->host.epoch_usec,
-                                      0, on_epoch, m);
+                r = sd_event_add_time(m->event, &m->epoch, CLOCK_MONOTONIC,
+                                      manager_now(m) + m->conf->host.epoch_usec, 0, on_epoch, m);
         return r;
 }

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The proof, on the running QEMU, that each cell's memory is on its own host nodes: QEMU says where in its address
- * space each RAM block is (proto/ramblock.h), and the kernel says on which nodes those pages are. Changes nothing.
+ * The proof, on the running QEMU, that each cell's memory is on its own host nodes: QEMU says where in its
+ * address space each RAM block is (proto/ramblock.h), and the kernel says on which nodes those pages are.
+ * Changes nothing.
  */
 #include <ctype.h>
 #include <json-c/json.h>
@@ -46,17 +47,23 @@ static int cell_bytes(Action *a, const DomainCell *c, const RamBlock *blocks, si
                 found++;
                 r = host_mapping_node_bytes("/", pid, blocks[i].hva, bytes);
                 if (r == -EACCES || r == -EPERM)
-                        return action_outcome(a, o, OUTCOME_DENIED, "hmvisord may not read /proc/%d/numa_maps; it needs "
-                                              "CAP_SYS_PTRACE, as its unit gives it", (int) pid);
+                        return action_outcome(a, o, OUTCOME_DENIED,
+                                              "hmvisord may not read /proc/%d/numa_maps; it needs "
+                                              "CAP_SYS_PTRACE, as its unit gives it",
+                                              (int) pid);
                 if (r < 0)
-                        return action_outcome(a, o, OUTCOME_FAILED, "where QEMU's block '%s' is cannot be read from "
-                                              "/proc/%d/numa_maps: %s", blocks[i].name, (int) pid, strerror(-r));
+                        return action_outcome(a, o, OUTCOME_FAILED,
+                                              "where QEMU's block '%s' is cannot be read from "
+                                              "/proc/%d/numa_maps: %s",
+                                              blocks[i].name, (int) pid, strerror(-r));
                 for (size_t k = 0; k < HOST_NODES_MAX; k++)
                         ret_bytes[k] += bytes[k];
         }
         if (found == 0)
-                return action_outcome(a, o, OUTCOME_FAILED, "QEMU has no RAM block of cell %u; was it bound by another "
-                                      "version? Unbind and bind it again", c->cell);
+                return action_outcome(a, o, OUTCOME_FAILED,
+                                      "QEMU has no RAM block of cell %u; was it bound by another "
+                                      "version? Unbind and bind it again",
+                                      c->cell);
         return 0;
 }
 
@@ -91,8 +98,10 @@ static void verify_report(Action *a, const RamBlock *blocks, size_t n_blocks) {
 
         pid = virt_domain_pid(a->manager->virt, action_name(a));
         if (pid < 0) {
-                (void) action_outcome(a, &o, OUTCOME_DOMAIN_OFF, "its QEMU process is not found (%s); does it run on this "
-                                      "host?", strerror(-pid));
+                (void) action_outcome(a, &o, OUTCOME_DOMAIN_OFF,
+                                      "its QEMU process is not found (%s); does it run on this "
+                                      "host?",
+                                      strerror(-pid));
                 action_end(a, &o, NULL);
                 return;
         }
@@ -107,8 +116,10 @@ static void verify_report(Action *a, const RamBlock *blocks, size_t n_blocks) {
         }
         json_object_object_add(root, "ok", json_object_new_boolean(ok));
         if (o.code == OUTCOME_OK && !ok)
-                (void) action_outcome(a, &o, OUTCOME_MISPLACED, "some of its memory is not on the nodes of its cell; "
-                                      "see the table, and 'numastat -p %d'", pid);
+                (void) action_outcome(a, &o, OUTCOME_MISPLACED,
+                                      "some of its memory is not on the nodes of its cell; "
+                                      "see the table, and 'numastat -p %d'",
+                                      pid);
         action_end(a, &o, o.code == OUTCOME_OK || o.code == OUTCOME_MISPLACED ?
                    json_object_to_json_string_ext(root, JSON_C_TO_STRING_PLAIN) : NULL);
         json_object_put(root);
@@ -123,7 +134,8 @@ static void on_blocks(Virt *v, const VirtResult *r, void *userdata) {
         if (!r->text)
                 action_end(a, &r->outcome, NULL);
         else if (!blocks || ramblock_reply_parse(r->text, blocks, &n, &o) < 0) {
-                (void) action_outcome(a, &named, blocks ? o.code : OUTCOME_FAILED, "%s", blocks ? o.text : "out of memory");
+                (void) action_outcome(a, &named, blocks ? o.code : OUTCOME_FAILED, "%s",
+                                      blocks ? o.text : "out of memory");
                 action_end(a, &named, NULL);
         } else
                 verify_report(a, blocks, n);
@@ -141,10 +153,12 @@ static void on_live_xml(Virt *v, const VirtResult *r, void *userdata) {
         if (domain_xml_read(r->text, &a->info, &o) < 0)
                 (void) action_outcome(a, &named, o.code, "%s", o.text);
         else if (!a->info.hmvisor_bound)
-                (void) action_outcome(a, &named, OUTCOME_NOT_BOUND, "it runs unbound, so there is nothing to verify; "
+                (void) action_outcome(a, &named, OUTCOME_NOT_BOUND,
+                                      "it runs unbound, so there is nothing to verify; "
                                       "'hmvctl bind' it, then power it off and on");
         else if (ramblock_request(&request) < 0 || virt_qmp(v, a->uuid, request, -1, on_blocks, a) < 0)
-                (void) action_outcome(a, &named, OUTCOME_DOMAIN_BUSY, "too much is asked of libvirt at once; try again "
+                (void) action_outcome(a, &named, OUTCOME_DOMAIN_BUSY,
+                                      "too much is asked of libvirt at once; try again "
                                       "later");
         if (named.code != OUTCOME_OK)
                 action_end(a, &named, NULL);
@@ -163,8 +177,10 @@ int manager_verify(Manager *m, const char *uuid, ManagerReply reply, void *userd
                 return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; start it first", d->name);
         r = virt_get_xml(m->virt, a->uuid, false, on_live_xml, a);
         if (r < 0)
-                return action_outcome(a, o, OUTCOME_DOMAIN_BUSY, "too much is asked of libvirt at once (%s); try again "
-                                      "later", strerror(-r));
+                return action_outcome(a, o, OUTCOME_DOMAIN_BUSY,
+                                      "too much is asked of libvirt at once (%s); try again "
+                                      "later",
+                                      strerror(-r));
         (void) TAKE_PTR(a);
         return 0;
 }

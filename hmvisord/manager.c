@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The Manager: takes libvirt's events, keeps the set of domains, shows what is known of them, reloads and stops. What
- * happens to one domain is in manager-domain.c, in time in manager-tick.c, on request in manager-action.c.
+ * The Manager: takes libvirt's events, keeps the set of domains, shows what is known of them, reloads and
+ * stops. What happens to one domain is in manager-domain.c, in time in manager-tick.c, on request in
+ * manager-action.c.
  */
 #include <ctype.h>
 #include <stdarg.h>
@@ -236,9 +237,10 @@ void manager_stop(Manager *m) {
         manager_tell(m, NULL, "stopping", "stopping: undoing what was changed in guests");
         HASH_ITER(hh, m->domains, d, tmp)
                 domain_start_stop(d);
-        if (sd_event_add_time_relative(m->event, &m->stop, CLOCK_MONOTONIC, STOP_USEC, 0, on_stop_deadline, m) < 0)
-                (void) sd_event_exit(m->event, 0);
-        manager_tick_wake(m);
+                if (sd_event_add_time_relative(m->event, &m->stop, CLOCK_MONOTONIC, STOP_USEC, 0,
+                                               on_stop_deadline, m) < 0)
+                        (void) sd_event_exit(m->event, 0);
+                manager_tick_wake(m);
 }
 
 int manager_reload(Manager *m, Outcome *o) {
@@ -252,7 +254,8 @@ int manager_reload(Manager *m, Outcome *o) {
                 return r;
         if (!streq_ptr(conf.libvirt_uri, m->conf->libvirt_uri))
                 log_notice("LibvirtURI changes when hmvisord starts next");
-        source_changed = conf.sample_usec != m->conf->sample_usec || conf.duty_on_usec != m->conf->duty_on_usec ||
+        source_changed =
+                conf.sample_usec != m->conf->sample_usec || conf.duty_on_usec != m->conf->duty_on_usec ||
                 conf.duty_off_usec != m->conf->duty_off_usec || conf.lease_usec != m->conf->lease_usec;
         conf_done(m->conf);
         *m->conf = conf;
@@ -331,11 +334,15 @@ int manager_find_domain(const Manager *m, const char *name, char ret_uuid[static
                 return 0;
         }
         if (!m->connected)
-                (void) outcome_set(o, OUTCOME_NO_LIBVIRT, "domain '%.200s' is not known, as libvirt cannot be reached; see "
-                                   "'systemctl status libvirtd', hmvisord reconnects by itself", name);
+                (void) outcome_set(o, OUTCOME_NO_LIBVIRT,
+                                   "domain '%.200s' is not known, as libvirt cannot be reached; see "
+                                   "'systemctl status libvirtd', hmvisord reconnects by itself",
+                                   name);
         else
-                (void) outcome_set(o, OUTCOME_NO_DOMAIN, "no domain has the name, id or UUID '%.200s'; 'hmvctl list' shows "
-                                   "them", name);
+                (void) outcome_set(o, OUTCOME_NO_DOMAIN,
+                                   "no domain has the name, id or UUID '%.200s'; 'hmvctl list' shows "
+                                   "them",
+                                   name);
         return -ENOENT;
 }
 
@@ -376,7 +383,8 @@ int manager_get_domain(const Manager *m, const char *uuid, DomainView *ret, Outc
         HeatHistogram heat;
 
         if (!d) {
-                (void) outcome_set(o, OUTCOME_NO_DOMAIN, "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
+                (void) outcome_set(o, OUTCOME_NO_DOMAIN,
+                                   "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
                 return -ENOENT;
         }
         *ret = (DomainView) {
@@ -409,7 +417,8 @@ int manager_explain(const Manager *m, const char *uuid, size_t n, char **ret_tex
         const Domain *d = manager_domain(m, uuid);
 
         if (!d) {
-                (void) outcome_set(o, OUTCOME_NO_DOMAIN, "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
+                (void) outcome_set(o, OUTCOME_NO_DOMAIN,
+                                   "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
                 return -ENOENT;
         }
         if (decisions_explain(d, n, ret_text) < 0)

@@ -90,18 +90,21 @@ int manager_get_domain(const Manager *m, const char *uuid, DomainView *ret, Outc
 /* The last n decisions, oldest first, one line each; the caller frees the text. */
 int manager_explain(const Manager *m, const char *uuid, size_t n, char **ret_text, Outcome *o);
 
-/* Longer actions: the callback comes exactly once, from the loop, unless the call itself fails (< 0, o filled).
- * text: what the action has to say (a diff, a table as JSON), valid in the callback only, "" if nothing. */
+/* Longer actions: the callback comes exactly once, from the loop, unless the call itself fails (< 0, o
+ * filled). text: what the action has to say (a diff, a table as JSON), valid in the callback only, "" if
+ * nothing. */
 typedef void (*ManagerReply)(const Outcome *outcome, const char *text, void *userdata);
 
 typedef struct BindRequest {
         uint64_t dram_bytes, slow_bytes, max_dram_bytes, max_slow_bytes;   /* 0 for max: default */
         bool dry_run;
 } BindRequest;
-int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply, void *userdata, Outcome *o);
-int manager_unbind(Manager *m, const char *uuid, bool dry_run, ManagerReply reply, void *userdata, Outcome *o);
+int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply,
+                 void *userdata, Outcome *o);
+int manager_unbind(Manager *m, const char *uuid, bool dry_run, ManagerReply reply, void *userdata,
+                   Outcome *o);
 /* text: JSON {"cells":[{"cell":n,"tier":s,"expected":"0","bytes":{"0":n,"1":n},"ok":bool}],"ok":bool} */
 int manager_verify(Manager *m, const char *uuid, ManagerReply reply, void *userdata, Outcome *o);
 /* live: now; config: kept in the domain's metadata. words: policy_parse() words, e.g. "Managed=yes". */
-int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config, ManagerReply reply,
-                       void *userdata, Outcome *o);
+int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config,
+                       ManagerReply reply, void *userdata, Outcome *o);

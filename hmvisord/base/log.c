@@ -52,8 +52,8 @@ int log_full(int level, int error, const char *domain, const char *uuid, const c
         }
         if (stderr_is_journal()) {
                 if (domain)
-                        (void) sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", level, "HMVISOR_DOMAIN=%s", domain,
-                                               "HMVISOR_DOMAIN_UUID=%s", uuid ? uuid : "", NULL);
+                        (void) sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", level, "HMVISOR_DOMAIN=%s",
+                                               domain, "HMVISOR_DOMAIN_UUID=%s", uuid ? uuid : "", NULL);
                 else
                         (void) sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", level, NULL);
         } else

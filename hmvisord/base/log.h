@@ -13,7 +13,8 @@ void log_set_max_level(int level);
 int log_max_level(void);
 
 /* domain and uuid may be NULL; they become HMVISOR_DOMAIN and HMVISOR_DOMAIN_UUID. Returns -abs(error). */
-int log_full(int level, int error, const char *domain, const char *uuid, const char *format, ...) _printf_(5, 6);
+int log_full(int level, int error, const char *domain, const char *uuid, const char *format, ...)
+        _printf_(5, 6);
 
 #define log_error(...) log_full(LOG_ERR, 0, NULL, NULL, __VA_ARGS__)
 #define log_error_errno(error, ...) log_full(LOG_ERR, error, NULL, NULL, __VA_ARGS__)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * How a request of a user ended: one table gives the code, its D-Bus error name and hmvctl's exit code, so that
- * daemon, bus and CLI cannot disagree. The text is one line that names the thing, the reason and the remedy.
+ * How a request of a user ended: one table gives the code, its D-Bus error name and hmvctl's exit code, so
+ * that daemon, bus and CLI cannot disagree. The text is one line that names the thing, the reason and the
+ * remedy.
  */
 #pragma once
 

@@ -94,8 +94,8 @@ char *size_format(char buf[static SIZE_TEXT_MAX], uint64_t bytes) {
         if (bytes % unit == 0)
                 snprintf(buf, SIZE_TEXT_MAX, "%" PRIu64 " %s", bytes / unit, names[i]);
         else
-                snprintf(buf, SIZE_TEXT_MAX, "%" PRIu64 ".%" PRIu64 " %s", bytes / unit, bytes % unit * 10 / unit,
-                         names[i]);
+                snprintf(buf, SIZE_TEXT_MAX, "%" PRIu64 ".%" PRIu64 " %s", bytes / unit,
+                         bytes % unit * 10 / unit, names[i]);
         return buf;
 }
 
@@ -104,8 +104,8 @@ int time_parse(const char *text, usec_t *ret_usec) {
                 const char *name;
                 usec_t factor;
         } units[] = {
-                { "", USEC_PER_SEC },     { "s", USEC_PER_SEC },        { "ms", USEC_PER_MSEC },       { "us", 1 },
-                { "min", 60 * USEC_PER_SEC }, { "h", 3600 * USEC_PER_SEC },
+                { "", USEC_PER_SEC }, { "s", USEC_PER_SEC },        { "ms", USEC_PER_MSEC },
+                { "us", 1 },          { "min", 60 * USEC_PER_SEC }, { "h", 3600 * USEC_PER_SEC },
         };
         uint64_t number;
         unsigned decimals;

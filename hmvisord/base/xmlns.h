@@ -7,5 +7,6 @@
 
 #define DOMAIN_XML_NS "https://hmvisor.org/xmlns/domain/1"          /* written by bind, removed by unbind */
 #define DOMAIN_XML_PREFIX "hmvisor"
-#define DOMAIN_XML_POLICY_NS "https://hmvisor.org/xmlns/policy/1"   /* the policy; bind and unbind leave it alone */
+#define DOMAIN_XML_POLICY_NS                                                                                \
+        "https://hmvisor.org/xmlns/policy/1" /* the policy; bind and unbind leave it alone */
 #define DOMAIN_XML_POLICY_PREFIX "hmvisor-policy"

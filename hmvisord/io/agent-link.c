@@ -129,7 +129,8 @@ void agent_link_set_frozen(AgentLink *l, bool frozen, usec_t now) {
         if (!frozen && l->frozen && now > l->frozen_since) {
                 l->deadline_usec += now - l->frozen_since;
                 l->not_before_usec = now;
-                l->answered = false;   /* its lease may have run out: it is prepared again, as nothing else tells */
+                l->answered =
+                        false; /* its lease may have run out: it is prepared again, as nothing else tells */
         }
         l->frozen = frozen;
 }
@@ -186,7 +187,8 @@ void agent_link_run(AgentLink *l, usec_t now) {
         if (request == REQUEST_NONE)
                 return;
         if (request_text(l, request, &text) < 0 ||
-            l->send(text, request == REQUEST_SUBMIT ? SUBMIT_TIMEOUT_SEC : CALL_TIMEOUT_SEC, l->userdata) < 0) {
+            l->send(text, request == REQUEST_SUBMIT ? SUBMIT_TIMEOUT_SEC : CALL_TIMEOUT_SEC, l->userdata) <
+                    0) {
                 l->not_before_usec = now + SPACING_USEC;
                 return;
         }
@@ -209,8 +211,9 @@ static void link_failed(AgentLink *l, const Outcome *o, usec_t now) {
                 l->stats_usec = 0;
                 l->answered = false;   /* by the time that it is back, its lease may have run out */
                 if (strstr(o->text, "has not been found"))
-                        (void) outcome_set(&l->outcome, OUTCOME_NO_AGENT,
-                                           "the guest's agent is not ours; install hmvisor-guest-agent in the guest");
+                        (void) outcome_set(
+                                &l->outcome, OUTCOME_NO_AGENT,
+                                "the guest's agent is not ours; install hmvisor-guest-agent in the guest");
                 if (l->failures >= FAILURES_MAX)
                         order_lost(l);
         }
@@ -262,7 +265,8 @@ static int answer_take(AgentLink *l, Request asked, const char *text, usec_t now
                 r = agent_reply_parse_status(text, &l->order, &status, o);
                 if (r < 0)
                         return r;
-                if (asked == REQUEST_CANCEL && (status.state == AGENT_QUEUED || status.state == AGENT_RUNNING))
+                if (asked == REQUEST_CANCEL &&
+                    (status.state == AGENT_QUEUED || status.state == AGENT_RUNNING))
                         l->not_before_usec = now + STATUS_USEC;   /* winding up: ask once more */
                 status_take(l, &status, now);
                 return 0;
@@ -285,7 +289,8 @@ void agent_link_reply(AgentLink *l, const Outcome *failure, const char *text, us
         l->not_before_usec = now + SPACING_USEC;
         if (!text && failure->code == OUTCOME_NO_LIBVIRT)
                 return;   /* says nothing about the guest */
-        r = text ? answer_take(l, asked, text, now, &o) : outcome_set(&o, failure->code, "%s", failure->text);
+        r = text ? answer_take(l, asked, text, now, &o)
+                 : outcome_set(&o, failure->code, "%s", failure->text);
         if (r < 0) {
                 if (l->connected)
                         link_failed(l, &o, now);

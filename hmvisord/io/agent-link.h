@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The conversation with one guest's agent: prepare, orders and their status, figures. One request under way at a
- * time and few a second, as libvirt lets an agent do one thing at a time and others need it too. Believes
- * nothing, waits for nothing, and says when the guest does not keep up. Knows neither libvirt nor clocks.
+ * The conversation with one guest's agent: prepare, orders and their status, figures. One request under way
+ * at a time and few a second, as libvirt lets an agent do one thing at a time and others need it too.
+ * Believes nothing, waits for nothing, and says when the guest does not keep up. Knows neither libvirt nor
+ * clocks.
  */
 #pragma once
 
@@ -25,7 +26,8 @@ int agent_link_new(AgentSend send, void *userdata, AgentLink **ret);
 AgentLink *agent_link_free(AgentLink *l);
 DEFINE_CLEANUP(AgentLink *, agent_link_free);
 
-/* What libvirt says of the channel. Anything that happened to the guest's end is told by connected = false first. */
+/* What libvirt says of the channel. Anything that happened to the guest's end is told by connected = false
+ * first. */
 void agent_link_set_connected(AgentLink *l, bool connected, usec_t now);
 /* Whether the guest is to be prepared for orders. Ending it cancels the order under way first. */
 void agent_link_set_manage(AgentLink *l, bool manage, usec_t now);
@@ -43,7 +45,8 @@ bool agent_link_is_idle(const AgentLink *l);                /* nothing under way
 /* May the guest still be changed by us (prepared with manage = true, or that was asked and not answered)? */
 bool agent_link_holds_guest(const AgentLink *l);
 
-/* Takes over the lists within order. -EBUSY: one is under way, -ENOTCONN: not ready, -EINVAL: out of bounds. */
+/* Takes over the lists within order. -EBUSY: one is under way, -ENOTCONN: not ready, -EINVAL: out of bounds.
+ */
 int agent_link_submit(AgentLink *l, AgentOrder *order, usec_t now);
 
 typedef enum AgentProgress {

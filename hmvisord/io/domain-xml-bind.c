@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Rewrites a domain into two cells, DRAM and slow, each bound to its tier's host nodes. First checks everything
- * that could stand in the way, then writes; a refused domain is not touched.
+ * Rewrites a domain into two cells, DRAM and slow, each bound to its tier's host nodes. First checks
+ * everything that could stand in the way, then writes; a refused domain is not touched.
  */
 #include <inttypes.h>
 
@@ -38,17 +38,20 @@ static int check_size(const char *what, uint64_t bytes, uint64_t max, uint64_t b
 
         size_format(a, bytes);
         if (bytes < CELL_MIN_BYTES)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the %s size %s is too small; it must be at least %s", what, a,
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the %s size %s is too small; it must be at least %s", what, a,
                                    size_format(b, CELL_MIN_BYTES));
         if (bytes % block != 0 || max % block != 0)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the %s size %s is no multiple of the block of %s", what,
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the %s size %s is no multiple of the block of %s", what,
                                    bytes % block != 0 ? a : size_format(a, max), size_format(b, block));
         if (max < bytes)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the largest %s size %s is below the size %s that it starts with",
-                                   what, size_format(b, max), a);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the largest %s size %s is below the size %s that it starts with", what,
+                                   size_format(b, max), a);
         if (max > SIZE_MAX_BYTES)
-                return outcome_set(o, OUTCOME_NO_ROOM, "the %s size %s is larger than any host; at most %s", what,
-                                   size_format(a, max), size_format(b, SIZE_MAX_BYTES));
+                return outcome_set(o, OUTCOME_NO_ROOM, "the %s size %s is larger than any host; at most %s",
+                                   what, size_format(a, max), size_format(b, SIZE_MAX_BYTES));
         return 0;
 }
 
@@ -61,11 +64,15 @@ static int options_complete(const BindOptions *given, BindOptions *ret, Outcome 
         if (b.dirty_ring_size == 0)
                 b.dirty_ring_size = DIRTY_RING_SIZE;
         if (b.block_bytes < BLOCK_MIN_BYTES || (b.block_bytes & (b.block_bytes - 1)) != 0)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the block size must be a power of two of at least 2 MiB");
-        if (b.dirty_ring_size < 1024 || b.dirty_ring_size > 65536 || (b.dirty_ring_size & (b.dirty_ring_size - 1)) != 0)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
-                                   "the dirty ring size %" PRIu32 " is not possible; it must be a power of two from 1024 "
-                                   "to 65536", b.dirty_ring_size);
+                                   "the block size must be a power of two of at least 2 MiB");
+        if (b.dirty_ring_size < 1024 || b.dirty_ring_size > 65536 ||
+            (b.dirty_ring_size & (b.dirty_ring_size - 1)) != 0)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the dirty ring size %" PRIu32
+                                   " is not possible; it must be a power of two from 1024 "
+                                   "to 65536",
+                                   b.dirty_ring_size);
         if (b.dram_bytes > SIZE_MAX_BYTES || b.slow_bytes > SIZE_MAX_BYTES)
                 return outcome_set(o, OUTCOME_NO_ROOM, "a size is larger than any host");
         if (b.max_dram_bytes == 0)
@@ -79,15 +86,21 @@ static int options_complete(const BindOptions *given, BindOptions *ret, Outcome 
                 return r;
         for (Tier t = 0; t < _TIER_MAX; t++)
                 if (!*b.tiers[t].nodes)
-                        return outcome_set(o, OUTCOME_NO_TIER, "the host has no %s nodes; name them in [Tiers] of "
-                                           "hmvisord.conf", tier_to_string(t));
+                        return outcome_set(o, OUTCOME_NO_TIER,
+                                           "the host has no %s nodes; name them in [Tiers] of "
+                                           "hmvisord.conf",
+                                           tier_to_string(t));
         if (streq(b.tiers[TIER_DRAM].nodes, b.tiers[TIER_SLOW].nodes))
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "both tiers are host nodes '%s'; name them in [Tiers] of "
-                                   "hmvisord.conf", b.tiers[TIER_DRAM].nodes);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "both tiers are host nodes '%s'; name them in [Tiers] of "
+                                   "hmvisord.conf",
+                                   b.tiers[TIER_DRAM].nodes);
         /* a comma would begin another option of QEMU's -plugin */
         if (!b.extension_path || *b.extension_path != '/' || strchr(b.extension_path, ','))
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the path of the QEMU extension '%s' must be absolute and without "
-                                   "a comma; see ExtensionPath in hmvisord.conf", b.extension_path ?: "");
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the path of the QEMU extension '%s' must be absolute and without "
+                                   "a comma; see ExtensionPath in hmvisord.conf",
+                                   b.extension_path ?: "");
         *ret = b;
         return 0;
 }
@@ -98,37 +111,45 @@ static int check_domain(xmlNodePtr root, const char *name, Outcome *o) {
                 const char *path, *attribute, *value;    /* attribute NULL: the element must not be there */
                 const char *why;
         } refused[] = {
-                { "memoryBacking/hugepages", NULL, NULL, "uses <hugepages>, which QEMU cannot place on a node without CPUs" },
+                { "memoryBacking/hugepages", NULL, NULL,
+                  "uses <hugepages>, which QEMU cannot place on a node without CPUs" },
                 { "memoryBacking/locked", NULL, NULL, "has <locked/> memory, which excludes virtio-mem" },
                 { "cpu/numa", NULL, NULL, "has NUMA cells of its own (<cpu><numa>)" },
                 { "devices/memory", NULL, NULL, "has memory devices of its own (<memory> in <devices>)" },
                 { "vcpu", "placement", "auto", "has <vcpu placement='auto'>, which excludes bound cells" },
-                { "numatune/memory", "placement", "auto", "has <numatune> with placement='auto', which excludes bound cells" },
-                { "launchSecurity", NULL, NULL, "has encrypted memory (<launchSecurity>), which cannot be moved" },
+                { "numatune/memory", "placement", "auto",
+                  "has <numatune> with placement='auto', which excludes bound cells" },
+                { "launchSecurity", NULL, NULL,
+                  "has encrypted memory (<launchSecurity>), which cannot be moved" },
         };
         xmlNodePtr type = xml_find(root, "os/type");
         char machine[128], text[64];
 
         if (!xml_attr_is(root, "type", "kvm"))
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "domain '%s' is not of type 'kvm'; only KVM domains can be bound",
-                                   name);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "domain '%s' is not of type 'kvm'; only KVM domains can be bound", name);
         if (!xml_text_copy(type, text, sizeof(text)) || !streq(text, "hvm") ||
             (xml_attr_copy(type, "arch", text, sizeof(text)) && !streq(text, "x86_64")))
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "domain '%s' is no x86_64 machine; others cannot be bound yet",
-                                   name);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "domain '%s' is no x86_64 machine; others cannot be bound yet", name);
         (void) xml_attr_copy(type, "machine", machine, sizeof(machine));
         if (!streq(machine, "pc") && !streq(machine, "q35") && strncmp(machine, "pc-", 3) != 0)
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "domain '%s' has machine type '%s', which has no virtio-mem; "
-                                   "use q35 or pc", name, machine);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "domain '%s' has machine type '%s', which has no virtio-mem; "
+                                   "use q35 or pc",
+                                   name, machine);
         if (!xml_find(root, "features/acpi"))
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "domain '%s' has no ACPI, by which its guest learns of the cells; "
-                                   "add <acpi/> to <features> with 'virsh edit'", name);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "domain '%s' has no ACPI, by which its guest learns of the cells; "
+                                   "add <acpi/> to <features> with 'virsh edit'",
+                                   name);
         for (size_t i = 0; i < ELEMENTSOF(refused); i++) {
                 xmlNodePtr n = xml_find(root, refused[i].path);
 
                 if (n && (!refused[i].attribute || xml_attr_is(n, refused[i].attribute, refused[i].value)))
-                        return outcome_set(o, OUTCOME_UNSUPPORTED, "domain '%s' %s; remove that with 'virsh edit', then bind",
-                                           name, refused[i].why);
+                        return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                           "domain '%s' %s; remove that with 'virsh edit', then bind", name,
+                                           refused[i].why);
         }
         return 0;
 }
@@ -186,7 +207,8 @@ static int write_numatune(xmlNodePtr root, xmlNodePtr record, const BindOptions 
 static int write_emulatorpin(xmlNodePtr root, xmlNodePtr record, const BindOptions *b) {
         if (xml_find(root, "cputune/emulatorpin") || !*b->tiers[TIER_DRAM].cpus)
                 return 0;
-        return xml_set(part_replace(root, record, "cputune/emulatorpin"), "cpuset", "%s", b->tiers[TIER_DRAM].cpus);
+        return xml_set(part_replace(root, record, "cputune/emulatorpin"), "cpuset", "%s",
+                       b->tiers[TIER_DRAM].cpus);
 }
 
 static int write_dirty_ring(xmlNodePtr root, xmlNodePtr record, const BindOptions *b) {
@@ -196,9 +218,9 @@ static int write_dirty_ring(xmlNodePtr root, xmlNodePtr record, const BindOption
         return r < 0 ? r : xml_set(ring, "size", "%" PRIu32, b->dirty_ring_size);
 }
 
-/* The guest's kernel puts the cells into different tiers only when latency / bandwidth of the slow one is clearly
- * worse: by more than a fifth (MEMTIER_CHUNK_SIZE against MEMTIER_ADISTANCE_DRAM, include/linux/memory-tiers.h).
- * Figures that are missing or too much alike are replaced by usual ones. */
+/* The guest's kernel puts the cells into different tiers only when latency / bandwidth of the slow one is
+ * clearly worse: by more than a fifth (MEMTIER_CHUNK_SIZE against MEMTIER_ADISTANCE_DRAM,
+ * include/linux/memory-tiers.h). Figures that are missing or too much alike are replaced by usual ones. */
 static Figures figures_choose(const BindOptions *b) {
         const BindTier *dram = b->tiers + TIER_DRAM, *slow = b->tiers + TIER_SLOW;
         Figures f = {
@@ -230,7 +252,8 @@ static int write_cell(xmlNodePtr numa, Tier t, uint64_t bytes, uint32_t n_vcpus,
 
         r = xml_set(cell, "id", "%u", (unsigned) t);
         if (r >= 0 && t == TIER_DRAM)   /* the slow cell has no CPUs */
-                r = n_vcpus == 1 ? xml_set(cell, "cpus", "0") : xml_set(cell, "cpus", "0-%" PRIu32, n_vcpus - 1);
+                r = n_vcpus == 1 ? xml_set(cell, "cpus", "0")
+                                 : xml_set(cell, "cpus", "0-%" PRIu32, n_vcpus - 1);
         if (r >= 0)
                 r = xml_set(cell, "memory", "%" PRIu64, bytes / KIB);
         if (r >= 0)
@@ -318,9 +341,11 @@ static int write_devices(xmlNodePtr root, xmlNodePtr record, const BindOptions *
                         r = record_add(record, "agent-channel", NULL);
         }
         if (r >= 0 && b->max_dram_bytes > b->dram_bytes)
-                r = write_memory_device(devices, TIER_DRAM, b->max_dram_bytes - b->dram_bytes, b->block_bytes);
+                r = write_memory_device(devices, TIER_DRAM, b->max_dram_bytes - b->dram_bytes,
+                                        b->block_bytes);
         if (r >= 0 && b->max_slow_bytes > b->slow_bytes)
-                r = write_memory_device(devices, TIER_SLOW, b->max_slow_bytes - b->slow_bytes, b->block_bytes);
+                r = write_memory_device(devices, TIER_SLOW, b->max_slow_bytes - b->slow_bytes,
+                                        b->block_bytes);
         return r;
 }
 
@@ -364,11 +389,13 @@ static xmlNodePtr write_record(xmlNodePtr root) {
         if (!ns)
                 return NULL;
         xmlSetNs(record, ns);
-        if (xml_set(record, "version", RECORD_VERSION) < 0 || !xmlSetProp(record, XML("controllers"), XML(controllers)))
+        if (xml_set(record, "version", RECORD_VERSION) < 0 ||
+            !xmlSetProp(record, XML("controllers"), XML(controllers)))
                 return NULL;
         for (Tier t = 0; t < _TIER_MAX; t++) {
                 cell = xmlNewChild(record, ns, XML("cell"), NULL);
-                if (xml_set(cell, "id", "%u", (unsigned) t) < 0 || xml_set(cell, "tier", "%s", tier_to_string(t)) < 0)
+                if (xml_set(cell, "id", "%u", (unsigned) t) < 0 ||
+                    xml_set(cell, "tier", "%s", tier_to_string(t)) < 0)
                         return NULL;
         }
         return record;
@@ -388,16 +415,19 @@ int domain_xml_bind(const char *xml, const BindOptions *options, char **ret_xml,
         if (r < 0)
                 return r;
         if (info.hmvisor_bound)
-                return outcome_set(o, OUTCOME_ALREADY_BOUND, "domain '%s' is bound already; 'hmvctl unbind' first", info.name);
+                return outcome_set(o, OUTCOME_ALREADY_BOUND,
+                                   "domain '%s' is bound already; 'hmvctl unbind' first", info.name);
         r = check_domain(root, info.name, o);
         if (r >= 0)
                 r = options_complete(options, &b, o);
         if (r < 0)
                 return r;
-        if (!xml_child(root, "devices") || !xml_text_u32(xml_child(root, "vcpu"), &n_vcpus) || n_vcpus == 0 ||
-            n_vcpus > 4096)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "domain '%s' has no <devices> or no <vcpu>; take its XML from "
-                                   "'virsh dumpxml --inactive'", info.name);
+        if (!xml_child(root, "devices") || !xml_text_u32(xml_child(root, "vcpu"), &n_vcpus) ||
+            n_vcpus == 0 || n_vcpus > 4096)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "domain '%s' has no <devices> or no <vcpu>; take its XML from "
+                                   "'virsh dumpxml --inactive'",
+                                   info.name);
 
         record = write_record(root);
         r = record ? 0 : -ENOMEM;
@@ -420,6 +450,7 @@ int domain_xml_bind(const char *xml, const BindOptions *options, char **ret_xml,
         if (r >= 0)
                 r = xml_print(doc, root, true, ret_xml);
         if (r < 0)
-                return outcome_set(o, OUTCOME_FAILED, "domain '%s' was not bound: %s", info.name, strerror(-r));
+                return outcome_set(o, OUTCOME_FAILED, "domain '%s' was not bound: %s", info.name,
+                                   strerror(-r));
         return 0;
 }

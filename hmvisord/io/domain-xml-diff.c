@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The unified diff that --dry-run shows. Compares line by line by the longest common subsequence; domain XML is
- * small. Passwords never get into it.
+ * The unified diff that --dry-run shows. Compares line by line by the longest common subsequence; domain XML
+ * is small. Passwords never get into it.
  */
 #include "io/domain-xml-internal.h"
 
@@ -71,7 +71,8 @@ static int lines_match(const Lines *a, const Lines *b, bool *in_a, bool *in_b) {
                 in_a[head] = in_b[head] = true;
                 head++;
         }
-        while (tail < a->n - head && tail < b->n - head && streq(a->line[a->n - 1 - tail], b->line[b->n - 1 - tail])) {
+        while (tail < a->n - head && tail < b->n - head &&
+               streq(a->line[a->n - 1 - tail], b->line[b->n - 1 - tail])) {
                 in_a[a->n - 1 - tail] = in_b[b->n - 1 - tail] = true;
                 tail++;
         }
@@ -102,8 +103,10 @@ static int lines_match(const Lines *a, const Lines *b, bool *in_a, bool *in_b) {
         return 0;
 }
 
-/* One hunk: from (i, j), which is up to CONTEXT lines before a change, until CONTEXT equal lines follow the last. */
-static void hunk_print(FILE *f, const Lines *a, const Lines *b, const bool *in_a, const bool *in_b, size_t *pi, size_t *pj) {
+/* One hunk: from (i, j), which is up to CONTEXT lines before a change, until CONTEXT equal lines follow the
+ * last. */
+static void hunk_print(FILE *f, const Lines *a, const Lines *b, const bool *in_a, const bool *in_b,
+                       size_t *pi, size_t *pj) {
         size_t i0 = *pi, j0 = *pj, i = i0, j = j0, equal = 0, end_i = i0, end_j = j0;
         bool changed = false;
 
@@ -125,11 +128,13 @@ static void hunk_print(FILE *f, const Lines *a, const Lines *b, const bool *in_a
                 i++;
                 j++;
         }
-        for (equal = 0; equal < CONTEXT && end_i < a->n && end_j < b->n && in_a[end_i] && in_b[end_j]; equal++) {
+        for (equal = 0; equal < CONTEXT && end_i < a->n && end_j < b->n && in_a[end_i] && in_b[end_j];
+             equal++) {
                 end_i++;
                 end_j++;
         }
-        fprintf(f, "@@ -%zu,%zu +%zu,%zu @@\n", i0 + (end_i > i0), end_i - i0, j0 + (end_j > j0), end_j - j0);
+        fprintf(f, "@@ -%zu,%zu +%zu,%zu @@\n", i0 + (end_i > i0), end_i - i0, j0 + (end_j > j0),
+                end_j - j0);
         for (i = i0, j = j0; i < end_i || j < end_j;) {
                 if (i < end_i && !in_a[i])
                         fprintf(f, "-%s\n", a->line[i++]);

@@ -34,11 +34,11 @@ int xml_parse_domain(const char *xml, xmlDocPtr *ret_doc, xmlNodePtr *ret_root, 
 /* Indented by two, without the XML declaration; the caller frees. */
 int xml_print(xmlDocPtr doc, xmlNodePtr node, bool indent, char **ret_text);
 
-bool xml_is(xmlNodePtr node, const char *name);                 /* an element of that name, without a namespace */
+bool xml_is(xmlNodePtr node, const char *name); /* an element of that name, without a namespace */
 bool xml_is_ns(xmlNodePtr node, const char *uri, const char *name);   /* name NULL: any */
 xmlNodePtr xml_child(xmlNodePtr parent, const char *name);      /* first; NULL-safe */
 xmlNodePtr xml_child_ns(xmlNodePtr parent, const char *uri, const char *name);
-xmlNodePtr xml_find(xmlNodePtr root, const char *path);         /* "features/kvm"; NULL when a step is missing */
+xmlNodePtr xml_find(xmlNodePtr root, const char *path); /* "features/kvm"; NULL when a step is missing */
 size_t xml_count(xmlNodePtr parent);                            /* child elements */
 bool xml_attr_is(xmlNodePtr node, const char *name, const char *value);
 /* The attribute, "" when absent or too long for buf; returns whether it is there and fits. */
@@ -56,12 +56,12 @@ int xml_set_bytes(xmlNodePtr node, uint64_t bytes);             /* text in KiB, 
 
 /* The <memory> device of a cell: virtio-mem, ours before others. */
 xmlNodePtr xml_find_memory_device(xmlNodePtr root, uint32_t cell);
-xmlNodePtr xml_find_binding(xmlNodePtr root);                   /* our element in <metadata>; NULL: not bound */
+xmlNodePtr xml_find_binding(xmlNodePtr root); /* our element in <metadata>; NULL: not bound */
 
 /* ---- domain-xml-parts.c ----
  *
- * The record that bind leaves in a domain's metadata: what each part that it replaced was before, and what it
- * added.
+ * The record that bind leaves in a domain's metadata: what each part that it replaced was before, and what
+ * it added.
  *
  *   <hmvisor:domain xmlns:hmvisor="…" version="1" controllers="pci.0 pci.1 usb.0">
  *     <hmvisor:cell id="0" tier="dram"/>
@@ -77,13 +77,15 @@ xmlNodePtr xml_find_binding(xmlNodePtr root);                   /* our element i
 
 typedef struct PartType {
         const char *path;
-        bool container;    /* bind only adds to it; unbind removes it if bind made it and nothing else is in it */
+        bool container; /* bind only adds to it; unbind removes it if bind made it and nothing else is in it
+                         */
 } PartType;
 
 /* NULL when bind never touches such a path. */
 const PartType *part_type_find(const char *path);
 
-/* Puts a fresh, empty element at path, in the place of what was there, and records that. NULL: out of memory. */
+/* Puts a fresh, empty element at path, in the place of what was there, and records that. NULL: out of
+ * memory. */
 xmlNodePtr part_replace(xmlNodePtr root, xmlNodePtr record, const char *path);
 /* Adds the element among the children of <domain> where libvirt would write it. */
 void part_insert(xmlNodePtr root, xmlNodePtr element);
@@ -91,7 +93,8 @@ void part_insert(xmlNodePtr root, xmlNodePtr element);
 int part_restore(xmlNodePtr root, const char *path, const char *was);
 
 int record_add(xmlNodePtr record, const char *what, const char *value);
-/* "pci.0 pci.1 usb.0": the controllers there are; the caller frees. libvirt adds some for the devices we add. */
+/* "pci.0 pci.1 usb.0": the controllers there are; the caller frees. libvirt adds some for the devices we
+ * add. */
 char *controllers_list(xmlNodePtr root);
 /* Removes PCI and virtio-serial controllers that are not in the list and that no device uses. */
 void controllers_prune(xmlNodePtr root, const char *list);

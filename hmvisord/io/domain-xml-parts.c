@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Replaces parts of a domain's XML, remembers what was there, and puts it back. Knows paths, not their meaning.
+ * Replaces parts of a domain's XML, remembers what was there, and puts it back. Knows paths, not their
+ * meaning.
  */
 #include "io/domain-xml-internal.h"
 
@@ -33,10 +34,12 @@ const PartType *part_type_find(const char *path) {
 /* The order in which libvirt writes the children of <domain>; those not named come with the last. */
 static size_t rank(xmlNodePtr n) {
         static const char *const order[] = {
-                "name",   "uuid",   "genid",   "title",     "description", "metadata", "maxMemory", "memory",
-                "currentMemory", "memoryBacking", "blkiotune", "memtune", "vcpu", "vcpus", "iothreads", "iothreadids",
-                "defaultiothread", "cputune", "numatune", "resource", "keywrap", "sysinfo", "bootloader", "os",
-                "idmap",  "features", "cpu",   "clock",     "on_poweroff", "on_reboot", "on_crash", "pm", "perf", "devices",
+                "name",      "uuid",     "genid",         "title",         "description",     "metadata",
+                "maxMemory", "memory",   "currentMemory", "memoryBacking", "blkiotune",       "memtune",
+                "vcpu",      "vcpus",    "iothreads",     "iothreadids",   "defaultiothread", "cputune",
+                "numatune",  "resource", "keywrap",       "sysinfo",       "bootloader",      "os",
+                "idmap",     "features", "cpu",           "clock",         "on_poweroff",     "on_reboot",
+                "on_crash",  "pm",       "perf",          "devices",
         };
         size_t i = 0;
 

@@ -18,7 +18,8 @@ static void remove_memory_devices(xmlNodePtr root) {
                 char alias[64];
 
                 next = n->next;
-                if (xml_is(n, "memory") && xml_attr_copy(xml_child(n, "alias"), "name", alias, sizeof(alias)) &&
+                if (xml_is(n, "memory") &&
+                    xml_attr_copy(xml_child(n, "alias"), "name", alias, sizeof(alias)) &&
                     strncmp(alias, XML_ALIAS_PREFIX, strlen(XML_ALIAS_PREFIX)) == 0)
                         node_remove(n);
         }
@@ -101,10 +102,13 @@ int domain_xml_unbind(const char *xml, char **ret_xml, Outcome *o) {
         (void) xml_text_copy(xml_child(root, "name"), name, sizeof(name));
         record = xml_find_binding(root);
         if (!record)
-                return outcome_set(o, OUTCOME_NOT_BOUND, "domain '%s' is not bound; there is nothing to undo", name);
+                return outcome_set(o, OUTCOME_NOT_BOUND,
+                                   "domain '%s' is not bound; there is nothing to undo", name);
         if (!xml_attr_is(record, "version", RECORD_VERSION))
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "domain '%s' was bound by another version of hmvisor; unbind it with "
-                                   "that one", name);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "domain '%s' was bound by another version of hmvisor; unbind it with "
+                                   "that one",
+                                   name);
         metadata = record->parent;
         xmlUnlinkNode(record);     /* what is undone below is searched in the rest only */
         remove_memory_devices(root);
@@ -119,8 +123,10 @@ int domain_xml_unbind(const char *xml, char **ret_xml, Outcome *o) {
         controllers = xmlGetNoNsProp(record, XML("controllers"));
         xmlFreeNode(record);
         if (r < 0)
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "the record of what domain '%s' was before is damaged; edit it by "
-                                   "hand with 'virsh edit'", name);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "the record of what domain '%s' was before is damaged; edit it by "
+                                   "hand with 'virsh edit'",
+                                   name);
         if (controllers)
                 controllers_prune(root, (const char *) controllers);
         if (xml_count(metadata) == 0)

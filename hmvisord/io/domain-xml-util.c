@@ -14,7 +14,8 @@ int xml_parse_domain(const char *xml, xmlDocPtr *ret_doc, xmlNodePtr *ret_root, 
         xmlDocPtr doc;
 
         if (size > XML_SIZE_MAX)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the domain's XML has %zu bytes; at most %d are read", size,
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the domain's XML has %zu bytes; at most %d are read", size,
                                    XML_SIZE_MAX);
         doc = xmlReadMemory(xml, (int) size, NULL, NULL,
                             XML_PARSE_NONET | XML_PARSE_NOBLANKS | XML_PARSE_NOERROR | XML_PARSE_NOWARNING);
@@ -22,8 +23,9 @@ int xml_parse_domain(const char *xml, xmlDocPtr *ret_doc, xmlNodePtr *ret_root, 
         if (!root || !xml_is(root, "domain")) {
                 if (doc)
                         xmlFreeDoc(doc);
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
-                                   "this is not the XML of a domain; take it from 'virsh dumpxml --inactive'");
+                return outcome_set(
+                        o, OUTCOME_BAD_ARGUMENT,
+                        "this is not the XML of a domain; take it from 'virsh dumpxml --inactive'");
         }
         *ret_doc = doc;
         *ret_root = root;

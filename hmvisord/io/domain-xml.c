@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Reads what a domain's XML says about cells, memory devices and agent; writes the XML of a resize and of the
- * policy's element. Changes no domain.
+ * Reads what a domain's XML says about cells, memory devices and agent; writes the XML of a resize and of
+ * the policy's element. Changes no domain.
  */
 #include "io/domain-xml.h"
 
@@ -37,7 +37,8 @@ static void read_binding(xmlNodePtr root, DomainCell *c) {
 static void read_cells(xmlNodePtr root, DomainInfo *info) {
         xmlNodePtr numa = xml_find(root, "cpu/numa");
 
-        for (xmlNodePtr n = numa ? numa->children : NULL; n && info->n_cells < DOMAIN_CELLS_MAX; n = n->next) {
+        for (xmlNodePtr n = numa ? numa->children : NULL; n && info->n_cells < DOMAIN_CELLS_MAX;
+             n = n->next) {
                 DomainCell c = { .cell = (uint32_t) info->n_cells };
 
                 if (!xml_is(n, "cell"))
@@ -70,7 +71,8 @@ static void read_extension(xmlNodePtr root, DomainInfo *info) {
                 char value[1024];
 
                 if (xml_is_ns(n, XML_QEMU_NS, "arg") && xml_attr_copy(n, "value", value, sizeof(value)))
-                        info->has_extension |= strncmp(value, "file=", 5) == 0 && strstr(value, "hmvisor-hotness");
+                        info->has_extension |=
+                                strncmp(value, "file=", 5) == 0 && strstr(value, "hmvisor-hotness");
         }
 }
 
@@ -84,7 +86,8 @@ int domain_xml_read(const char *xml, DomainInfo *ret, Outcome *o) {
         if (r < 0)
                 return r;
         if (!xml_text_copy(xml_child(root, "name"), info.name, sizeof(info.name)))
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the domain's XML has no name, or one of more than %zu bytes",
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "the domain's XML has no name, or one of more than %zu bytes",
                                    sizeof(info.name) - 1);
         (void) xml_text_copy(xml_child(root, "uuid"), info.uuid, sizeof(info.uuid));
         info.hmvisor_bound = xml_find_binding(root) != NULL;
@@ -98,7 +101,8 @@ int domain_xml_read(const char *xml, DomainInfo *ret, Outcome *o) {
         return 0;
 }
 
-int domain_xml_memory_request(const char *live_xml, uint32_t cell, uint64_t requested_bytes, char **ret_xml, Outcome *o) {
+int domain_xml_memory_request(const char *live_xml, uint32_t cell, uint64_t requested_bytes, char **ret_xml,
+                              Outcome *o) {
         char wanted[SIZE_TEXT_MAX], limit[SIZE_TEXT_MAX];
         _cleanup_xml_doc_ xmlDocPtr doc = NULL;
         uint64_t block = 0, size = 0;
@@ -113,16 +117,19 @@ int domain_xml_memory_request(const char *live_xml, uint32_t cell, uint64_t requ
         requested = xml_child(target, "requested");
         if (!requested || !xml_text_bytes(xml_child(target, "size"), &size) ||
             !xml_text_bytes(xml_child(target, "block"), &block) || block == 0)
-                return outcome_set(o, OUTCOME_UNSUPPORTED, "cell %" PRIu32 " has no virtio-mem device, so its size is fixed; "
-                                   "bind again with a larger --max-dram or --max-slow", cell);
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "cell %" PRIu32 " has no virtio-mem device, so its size is fixed; "
+                                   "bind again with a larger --max-dram or --max-slow",
+                                   cell);
         size_format(wanted, requested_bytes);
         if (requested_bytes % block != 0)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s is no multiple of the device's block of %s", wanted,
-                                   size_format(limit, block));
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s is no multiple of the device's block of %s",
+                                   wanted, size_format(limit, block));
         if (requested_bytes > size)
-                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s is more than the %s that cell %" PRIu32 " can have plugged; "
-                                   "bind again with a larger --max-dram or --max-slow", wanted,
-                                   size_format(limit, size), cell);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "%s is more than the %s that cell %" PRIu32 " can have plugged; "
+                                   "bind again with a larger --max-dram or --max-slow",
+                                   wanted, size_format(limit, size), cell);
         r = xml_set_bytes(requested, requested_bytes);
         if (r >= 0)
                 r = xml_print(doc, device, false, ret_xml);

@@ -13,6 +13,6 @@ typedef struct NodeHint {
         uint32_t latency_ns, bandwidth_mibs;    /* 0: not known */
 } NodeHint;
 
-/* Asks hwloc about the machine it runs on; hints has HOST_NODES_MAX members, by node number. Says nothing when
- * hwloc fails. host-hwloc-none.c when hwloc is too old or not there at build. */
+/* Asks hwloc about the machine it runs on; hints has HOST_NODES_MAX members, by node number. Says nothing
+ * when hwloc fails. host-hwloc-none.c when hwloc is too old or not there at build. */
 void host_hwloc_hints(NodeHint *hints);

@@ -26,13 +26,14 @@ static FILE *proc_open(const char *root, pid_t pid, const char *name, int *ret_e
 }
 
 static bool mapping_parse(const char *line, Mapping *ret) {
-        return sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*x %x:%x %" SCNu64, &ret->start, &ret->end, &ret->major, &ret->minor,
-                      &ret->inode) == 5;
+        return sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*x %x:%x %" SCNu64, &ret->start, &ret->end,
+                      &ret->major, &ret->minor, &ret->inode) == 5;
 }
 
 /* Two pieces of one mapping: the kernel splits it where parts have different policies or advice. */
 static bool mapping_is_same(const Mapping *a, const Mapping *b) {
-        return a->start == b->start || (a->inode != 0 && a->inode == b->inode && a->major == b->major && a->minor == b->minor);
+        return a->start == b->start ||
+               (a->inode != 0 && a->inode == b->inode && a->major == b->major && a->minor == b->minor);
 }
 
 /* Adds "N0=12 N1=3 ... kernelpagesize_kB=4" to bytes. */

@@ -59,7 +59,8 @@ static uint32_t file_read_u32(const char *root, uint32_t node, const char *file)
         return v > UINT32_MAX ? 0 : (uint32_t) v;
 }
 
-/* Calls member() for each number of "0,2-3". Returns -EINVAL when it is no list, or what member() returned < 0. */
+/* Calls member() for each number of "0,2-3". Returns -EINVAL when it is no list, or what member() returned <
+ * 0. */
 static int list_parse(const char *text, int (*member)(unsigned long n, void *userdata), void *userdata) {
         const char *p = text;
 
@@ -128,7 +129,8 @@ static int node_read(const char *root, uint32_t node, HostNode *ret) {
                 return r;
         if (list_parse(buf, count_member, &h.n_cpus) < 0)
                 return -EINVAL;
-        /* A list that does not fit is cut at a comma: it is used to pin threads, and any of the CPUs will do. */
+        /* A list that does not fit is cut at a comma: it is used to pin threads, and any of the CPUs will
+         * do. */
         if (strlen(buf) >= sizeof(h.cpus)) {
                 buf[sizeof(h.cpus) - 1] = '\0';
                 if (strrchr(buf, ','))
@@ -153,9 +155,10 @@ static int nodes_read(const char *root, HostTiers *t, NodeSet *online, Outcome *
         if (r >= 0)
                 r = list_parse(buf, add_node, online);
         if (r < 0) {
-                (void) outcome_set(o, OUTCOME_UNSUPPORTED, "the host's NUMA nodes cannot be read from %s" NODE_DIR "/online (%s); "
-                                   "a kernel with NUMA and at most %d nodes is needed", root, strerror(-r),
-                                   HOST_NODES_MAX);
+                (void) outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "the host's NUMA nodes cannot be read from %s" NODE_DIR "/online (%s); "
+                                   "a kernel with NUMA and at most %d nodes is needed",
+                                   root, strerror(-r), HOST_NODES_MAX);
                 return r;
         }
         for (uint32_t n = 0; n < HOST_NODES_MAX; n++) {
@@ -165,8 +168,9 @@ static int nodes_read(const char *root, HostTiers *t, NodeSet *online, Outcome *
                         continue;
                 r = node_read(root, n, h);
                 if (r < 0) {
-                        (void) outcome_set(o, OUTCOME_FAILED, "host node %" PRIu32 " cannot be read from %s" NODE_DIR " (%s)", n,
-                                           root, strerror(-r));
+                        (void) outcome_set(o, OUTCOME_FAILED,
+                                           "host node %" PRIu32 " cannot be read from %s" NODE_DIR " (%s)",
+                                           n, root, strerror(-r));
                         return r;
                 }
                 if (h->total_bytes > 0)
@@ -200,7 +204,8 @@ static int conf_nodes(const HostTiers *t, const char *key, const char *list, Nod
         size_t i;
 
         if (list && (list_parse(list, add_node, ret) < 0 || !*list)) {
-                outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s='%s' is no list of nodes; write for example %s=0,2-3", key, list, key);
+                outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                            "%s='%s' is no list of nodes; write for example %s=0,2-3", key, list, key);
                 return -EINVAL;
         }
         for (uint32_t n = 0; n < HOST_NODES_MAX; n++) {
@@ -211,16 +216,19 @@ static int conf_nodes(const HostTiers *t, const char *key, const char *list, Nod
                 if (i < t->n_nodes)
                         continue;
                 host_tiers_nodelist(t, TIER_DRAM, true, have, sizeof(have));   /* all are still DRAM here */
-                (void) outcome_set(o, OUTCOME_NO_TIER, "%s names node %" PRIu32 ", which the host does not have with memory online; it "
-                                   "has %s. See 'daxctl reconfigure-device' for memory that is not online", key, n, have);
+                (void) outcome_set(o, OUTCOME_NO_TIER,
+                                   "%s names node %" PRIu32
+                                   ", which the host does not have with memory online; it "
+                                   "has %s. See 'daxctl reconfigure-device' for memory that is not online",
+                                   key, n, have);
                 return -ENODEV;
         }
         return 0;
 }
 
-/* The kernel's memory tiers: a larger number is slower. Those of nodes with CPUs are DRAM; hints only for nodes
- * that are in a tier behind all of them. A node without a figure is put into DRAM's tier by the kernel, so being
- * there says nothing. */
+/* The kernel's memory tiers: a larger number is slower. Those of nodes with CPUs are DRAM; hints only for
+ * nodes that are in a tier behind all of them. A node without a figure is put into DRAM's tier by the
+ * kernel, so being there says nothing. */
 static void kernel_hints(const char *root, const HostTiers *t, NodeHint *hints) {
         long tier_of[HOST_NODES_MAX], dram = -1;
         char path[PATH_MAX], buf[1024];
@@ -258,7 +266,8 @@ static void kernel_hints(const char *root, const HostTiers *t, NodeHint *hints) 
         }
 }
 
-static void node_classify(HostNode *h, const NodeSet *dram, const NodeSet *slow, const NodeHint *hwloc, const NodeHint *kernel) {
+static void node_classify(HostNode *h, const NodeSet *dram, const NodeSet *slow, const NodeHint *hwloc,
+                          const NodeHint *kernel) {
         h->latency_ns = h->latency_ns ?: hwloc->latency_ns;
         h->bandwidth_mibs = h->bandwidth_mibs ?: hwloc->bandwidth_mibs;
         if (dram->has[h->node] || slow->has[h->node]) {
@@ -276,7 +285,8 @@ static void node_classify(HostNode *h, const NodeSet *dram, const NodeSet *slow,
         }
 }
 
-int host_tiers_discover(const char *root, const char *dram_nodes, const char *slow_nodes, HostTiers *ret, Outcome *o) {
+int host_tiers_discover(const char *root, const char *dram_nodes, const char *slow_nodes, HostTiers *ret,
+                        Outcome *o) {
         NodeHint hwloc[HOST_NODES_MAX] = {}, kernel[HOST_NODES_MAX] = {};
         NodeSet online = {}, dram = {}, slow = {};
         HostTiers t = {};
@@ -296,8 +306,11 @@ int host_tiers_discover(const char *root, const char *dram_nodes, const char *sl
                 return r;
         for (uint32_t i = 0; i < HOST_NODES_MAX; i++)
                 if (dram.has[i] && slow.has[i]) {
-                        (void) outcome_set(o, OUTCOME_BAD_ARGUMENT, "node %" PRIu32 " is in both DramNodes and SlowNodes; leave it in "
-                                           "one", i);
+                        (void) outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "node %" PRIu32
+                                           " is in both DramNodes and SlowNodes; leave it in "
+                                           "one",
+                                           i);
                         return -EINVAL;
                 }
         kernel_hints(root, &t, kernel);
@@ -318,8 +331,9 @@ int host_tiers_discover(const char *root, const char *dram_nodes, const char *sl
                 h->distance_from_dram = DISTANCE_MAX;
                 for (size_t j = 0; j < t.n_nodes; j++)
                         if (t.nodes[j].tier == TIER_DRAM)
-                                h->distance_from_dram = MIN(h->distance_from_dram,
-                                                            distance_read(root, &online, t.nodes[j].node, h->node));
+                                h->distance_from_dram =
+                                        MIN(h->distance_from_dram,
+                                            distance_read(root, &online, t.nodes[j].node, h->node));
         }
         *ret = t;
         return 0;
@@ -340,8 +354,9 @@ void host_tiers_nodelist(const HostTiers *t, Tier tier, bool suggested, char *bu
                 while (i < t->n_nodes && t->nodes[i].node == last + 1 && t->nodes[i].tier == tier &&
                        (t->nodes[i].source != TIER_FROM_DISTANCE || suggested))
                         last = t->nodes[i++].node;
-                n = snprintf(buf + used, size - used, last > h->node ? "%s%" PRIu32 "-%" PRIu32 : "%s%" PRIu32,
-                             used > 0 ? "," : "", h->node, last);
+                n = snprintf(buf + used, size - used,
+                             last > h->node ? "%s%" PRIu32 "-%" PRIu32 : "%s%" PRIu32, used > 0 ? "," : "",
+                             h->node, last);
                 if (n < 0 || (size_t) n >= size - used) {
                         buf[used] = '\0';
                         return;

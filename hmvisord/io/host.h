@@ -11,10 +11,10 @@
 #define HOST_NODES_MAX 64
 
 typedef enum TierSource {
-        TIER_FROM_CONF,       /* [Tiers] in the configuration */
-        TIER_FROM_HWLOC,      /* node subtype, MemoryTier, memory attributes */
-        TIER_FROM_KERNEL,     /* /sys/devices/virtual/memory_tiering */
-        TIER_FROM_DISTANCE,   /* CPU-less and far: a suggestion only, not used for binding until configured */
+        TIER_FROM_CONF,     /* [Tiers] in the configuration */
+        TIER_FROM_HWLOC,    /* node subtype, MemoryTier, memory attributes */
+        TIER_FROM_KERNEL,   /* /sys/devices/virtual/memory_tiering */
+        TIER_FROM_DISTANCE, /* CPU-less and far: a suggestion only, not used for binding until configured */
         _TIER_SOURCE_MAX,
 } TierSource;
 
@@ -35,19 +35,21 @@ typedef struct HostTiers {
         size_t n_nodes;
 } HostTiers;
 
-/* dram_nodes and slow_nodes: node lists such as "0,2-3" from the configuration, or NULL. Where both are given, a node
- * in neither is left out. Nodes without memory are left out too. A node with CPUs that nobody calls slow is DRAM.
- * root: "/" or a test's folder (then hwloc is not asked, as it reads the real machine). Returns 0 or -errno with `o`
- * filled. Having no slow tier is no failure here. */
-int host_tiers_discover(const char *root, const char *dram_nodes, const char *slow_nodes, HostTiers *ret, Outcome *o);
+/* dram_nodes and slow_nodes: node lists such as "0,2-3" from the configuration, or NULL. Where both are
+ * given, a node in neither is left out. Nodes without memory are left out too. A node with CPUs that nobody
+ * calls slow is DRAM. root: "/" or a test's folder (then hwloc is not asked, as it reads the real machine).
+ * Returns 0 or -errno with `o` filled. Having no slow tier is no failure here. */
+int host_tiers_discover(const char *root, const char *dram_nodes, const char *slow_nodes, HostTiers *ret,
+                        Outcome *o);
 
 /* Nodes of a tier as a list "0,2-3"; "" when there are none. A tier that is only suggested counts when
  * `suggested` is true. */
 void host_tiers_nodelist(const HostTiers *t, Tier tier, bool suggested, char *buf, size_t size);
 const char *tier_source_to_string(TierSource s);
 
-/* Bytes per node of the mapping of process pid that holds host virtual address hva (from /proc/PID/numa_maps): all
- * pieces of the same file (a memfd is one), else that piece alone. Walks all page tables of the process, which takes
- * seconds for hundreds of GiB; needs CAP_SYS_PTRACE for another user's process. ret_bytes has HOST_NODES_MAX members.
- * Returns 0, -ENOENT (no such mapping), -ESRCH (no such process), -EACCES, or -errno. */
+/* Bytes per node of the mapping of process pid that holds host virtual address hva (from
+ * /proc/PID/numa_maps): all pieces of the same file (a memfd is one), else that piece alone. Walks all page
+ * tables of the process, which takes seconds for hundreds of GiB; needs CAP_SYS_PTRACE for another user's
+ * process. ret_bytes has HOST_NODES_MAX members. Returns 0, -ENOENT (no such mapping), -ESRCH (no such
+ * process), -EACCES, or -errno. */
 int host_mapping_node_bytes(const char *root, pid_t pid, uint64_t hva, uint64_t *ret_bytes);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The hotness source behind io/source.h: query, getfd, start, then renew and query now and then. The table is a
- * sealed memfd that we made, so QEMU cannot shrink it under us; sizes and offsets are our own copies, and what
- * stands in the header is read once and only compared.
+ * The hotness source behind io/source.h: query, getfd, start, then renew and query now and then. The table
+ * is a sealed memfd that we made, so QEMU cannot shrink it under us; sizes and offsets are our own copies,
+ * and what stands in the header is read once and only compared.
  */
 #include "io/source.h"
 
@@ -228,8 +228,11 @@ static void on_status(Source *s, Request asked, usec_t now) {
                 int r = q->n_counters > 0 ? table_make(s, q->n_counters) : -ENODATA;
 
                 if (r < 0)
-                        source_fail(s, OUTCOME_FAILED, r == -ENODATA ? "the hotness extension sees no guest memory" :
-                                    "the counter table cannot be made; is the host out of memory?", now);
+                        source_fail(s, OUTCOME_FAILED,
+                                    r == -ENODATA
+                                            ? "the hotness extension sees no guest memory"
+                                            : "the counter table cannot be made; is the host out of memory?",
+                                    now);
                 else
                         s->next = REQUEST_GETFD;
                 return;
@@ -244,7 +247,8 @@ static void on_status(Source *s, Request asked, usec_t now) {
         } else if (q->state == HOTNESS_FAILED)
                 source_fail(s, OUTCOME_FAILED, q->reason, now);
         else if (q->state == HOTNESS_OFF || q->state == HOTNESS_EXPIRED || q->n_counters > s->n_counters) {
-                /* Stopped by someone else, or we slept through the lease, or memory grew. Paced, should it repeat. */
+                /* Stopped by someone else, or we slept through the lease, or memory grew. Paced, should it
+                 * repeat. */
                 s->next = REQUEST_PROBE;
                 s->next_usec = asked == REQUEST_QUERY ? now : now + QUERY_USEC;
         } else {
@@ -313,7 +317,8 @@ bool source_is_busy(const Source *s) {
         return s->map && atomic_load((_Atomic uint32_t *) &header(s)->busy) != 0;
 }
 
-size_t source_collect(Source *s, const SourceRange **ret_ranges, uint64_t *ret_generation, uint32_t *ret_samples) {
+size_t source_collect(Source *s, const SourceRange **ret_ranges, uint64_t *ret_generation,
+                      uint32_t *ret_samples) {
         uint64_t epoch, generation;
 
         *ret_ranges = s->ranges;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Where a running domain's write hotness comes from: today hmvisor-hotness.so in its QEMU (source-hotness.c). Owns
- * the counter table and the conversation that keeps it filled; one request is under way at a time. Knows neither
- * libvirt nor clocks: requests leave by a function of the owner, answers and the time are handed in.
+ * Where a running domain's write hotness comes from: today hmvisor-hotness.so in its QEMU
+ * (source-hotness.c). Owns the counter table and the conversation that keeps it filled; one request is under
+ * way at a time. Knows neither libvirt nor clocks: requests leave by a function of the owner, answers and
+ * the time are handed in.
  */
 #pragma once
 
@@ -35,7 +36,8 @@ typedef struct SourceRange {
 typedef int (*SourceSend)(const char *json, int fd, void *userdata);
 
 int source_new(const SourceSettings *settings, SourceSend send, void *userdata, Source **ret);
-Source *source_free(Source *s);   /* unmaps; does not stop the extension: source_stop() before it, or its lease does */
+Source *
+source_free(Source *s); /* unmaps; does not stop the extension: source_stop() before it, or its lease does */
 DEFINE_CLEANUP(Source *, source_free);
 
 /* At every beat of the owner: the extension goes on counting for another lease. Needs no request. */
@@ -53,10 +55,12 @@ SourceHealth source_health(const Source *s);
 const Outcome *source_outcome(const Source *s);     /* why it failed or is blocked */
 const HotnessStatus *source_status(const Source *s); /* of the last answer; NULL before the first */
 
-/* Reading the counters, in this order. hold: no samples from now on. busy: one is still being added, ask again
- * (bounded by the caller). collect: the ranges of this epoch and the samples behind them; 0 samples when there is
- * nothing new or the table changed under us. release: with clear, the counters start at 0 again. */
+/* Reading the counters, in this order. hold: no samples from now on. busy: one is still being added, ask
+ * again (bounded by the caller). collect: the ranges of this epoch and the samples behind them; 0 samples
+ * when there is nothing new or the table changed under us. release: with clear, the counters start at 0
+ * again. */
 void source_hold(Source *s);
 bool source_is_busy(const Source *s);
-size_t source_collect(Source *s, const SourceRange **ret_ranges, uint64_t *ret_generation, uint32_t *ret_samples);
+size_t source_collect(Source *s, const SourceRange **ret_ranges, uint64_t *ret_generation,
+                      uint32_t *ret_samples);
 void source_release(Source *s, bool clear);

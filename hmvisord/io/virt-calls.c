@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The worker threads of the libvirt adapter: each takes one call at a time, one per domain and lane, makes it,
- * and puts what it brought into the queue of the sd-event thread. Also turns libvirt's errors into outcomes.
+ * The worker threads of the libvirt adapter: each takes one call at a time, one per domain and lane, makes
+ * it, and puts what it brought into the queue of the sd-event thread. Also turns libvirt's errors into
+ * outcomes.
  */
 #include "io/virt-internal.h"
 
@@ -25,7 +26,8 @@ static OutcomeCode code_of_error(virDomainPtr domain, const virError *e) {
         case VIR_ERR_AGENT_UNSYNCED:
                 return OUTCOME_NO_AGENT;
         case VIR_ERR_AGENT_UNRESPONSIVE:
-                /* one code for "not connected", "not available for now" and "didn't respond ... within N seconds" */
+                /* one code for "not connected", "not available for now" and "didn't respond ... within N
+                 * seconds" */
                 return e->message && strstr(e->message, "respond") ? OUTCOME_TIMED_OUT : OUTCOME_NO_AGENT;
         case VIR_ERR_NO_SUPPORT:
         case VIR_ERR_CONFIG_UNSUPPORTED:
@@ -99,7 +101,8 @@ static int reply_set(Call *c, char *text, const char *name) {
 static int call_get_metadata(Call *c, virDomainPtr domain) {
         virErrorPtr e;
 
-        c->reply = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, DOMAIN_XML_POLICY_NS, c->libvirt_flags);
+        c->reply = virDomainGetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, DOMAIN_XML_POLICY_NS,
+                                        c->libvirt_flags);
         if (c->reply)
                 return 0;
         e = virGetLastError();
@@ -211,11 +214,12 @@ static void call_make(Virt *v, Call *c, virConnectPtr conn) {
         case CALL_UPDATE_DEVICE:
                 r = virDomainUpdateDeviceFlags(domain, c->text, c->libvirt_flags);
                 if (r < 0)
-                        (void) virt_outcome_from_error(domain, c->uuid, "resizing a memory device", &c->outcome);
+                        (void) virt_outcome_from_error(domain, c->uuid, "resizing a memory device",
+                                                       &c->outcome);
                 break;
         case CALL_SET_METADATA:
-                r = virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, c->text, DOMAIN_XML_POLICY_PREFIX,
-                                         DOMAIN_XML_POLICY_NS, c->libvirt_flags);
+                r = virDomainSetMetadata(domain, VIR_DOMAIN_METADATA_ELEMENT, c->text,
+                                         DOMAIN_XML_POLICY_PREFIX, DOMAIN_XML_POLICY_NS, c->libvirt_flags);
                 if (r < 0)
                         (void) virt_outcome_from_error(domain, c->uuid, "keeping its policy", &c->outcome);
                 break;

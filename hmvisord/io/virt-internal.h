@@ -17,8 +17,8 @@
 #include "io/virt.h"
 
 /* libvirtd serves five requests of one connection at once (max_client_requests), so five workers. Agents are
- * guests' own processes and may answer as slowly as they like: they get workers of their own, so that no guest
- * can hold up the calls to the hypervisor. */
+ * guests' own processes and may answer as slowly as they like: they get workers of their own, so that no
+ * guest can hold up the calls to the hypervisor. */
 #define VIRT_CONTROL_WORKERS 2
 #define VIRT_AGENT_WORKERS 3
 
@@ -27,7 +27,8 @@
 #define VIRT_EVENTS_MAX 8192
 #define VIRT_TEXT_MAX (4 * 1024 * 1024)         /* libvirt's own limit of an RPC string, both ways */
 #define VIRT_QUEUE_WAIT_USEC (60 * USEC_PER_SEC)
-#define VIRT_CALL_USEC (35 * USEC_PER_SEC)      /* a little more than libvirt's own 30 s wait for a domain's job */
+#define VIRT_CALL_USEC                                                                                      \
+        (35 * USEC_PER_SEC) /* a little more than libvirt's own 30 s wait for a domain's job */
 #define VIRT_AGENT_TIMEOUT_SEC 10
 #define VIRT_AGENT_GRACE_USEC (5 * USEC_PER_SEC)
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The connection to libvirt: one thread opens it, lists the domains, and opens it again with back-off when it
- * is lost; another runs libvirt's own poll loop. libvirt's event callbacks come in the latter; they only queue,
- * since a call from there would hold up all other events.
+ * The connection to libvirt: one thread opens it, lists the domains, and opens it again with back-off when
+ * it is lost; another runs libvirt's own poll loop. libvirt's event callbacks come in the latter; they only
+ * queue, since a call from there would hold up all other events.
  */
 #include "io/virt-internal.h"
 
@@ -118,7 +118,8 @@ bool virt_event_from_domain(virDomainPtr domain, VirtEvent *ret) {
 }
 
 /* For events that carry no more than the domain. */
-static void push_simple(Virt *v, virDomainPtr domain, VirtEventType type, bool agent_connected, const char *detail) {
+static void push_simple(Virt *v, virDomainPtr domain, VirtEventType type, bool agent_connected,
+                        const char *detail) {
         VirtEvent e = { .type = type, .agent_connected = agent_connected, .state = VIRT_STATE_RUNNING };
         unsigned id = virDomainGetID(domain);
 
@@ -182,16 +183,18 @@ static void on_reboot(virConnectPtr conn, virDomainPtr domain, void *userdata) {
 static void on_agent(virConnectPtr conn, virDomainPtr domain, int state, int reason, void *userdata) {
         bool connected = state == VIR_CONNECT_DOMAIN_EVENT_AGENT_LIFECYCLE_STATE_CONNECTED;
 
-        push_simple(userdata, domain, VIRT_AGENT_CHANGED, connected, connected ? "agent connected" : "agent gone");
+        push_simple(userdata, domain, VIRT_AGENT_CHANGED, connected,
+                    connected ? "agent connected" : "agent gone");
 }
 
-static void on_metadata(virConnectPtr conn, virDomainPtr domain, int type, const char *nsuri, void *userdata) {
+static void on_metadata(virConnectPtr conn, virDomainPtr domain, int type, const char *nsuri,
+                        void *userdata) {
         if (type == VIR_DOMAIN_METADATA_ELEMENT && nsuri && streq(nsuri, DOMAIN_XML_POLICY_NS))
                 push_simple(userdata, domain, VIRT_METADATA_CHANGED, false, "policy changed");
 }
 
-static void on_memory_size(virConnectPtr conn, virDomainPtr domain, const char *alias, unsigned long long size,
-                           void *userdata) {
+static void on_memory_size(virConnectPtr conn, virDomainPtr domain, const char *alias,
+                           unsigned long long size, void *userdata) {
         push_simple(userdata, domain, VIRT_MEMORY_CHANGED, false, alias);
 }
 
@@ -208,8 +211,8 @@ static void on_migration_iteration(virConnectPtr conn, virDomainPtr domain, int 
                 virt_job_announced(v, uuid);
 }
 
-static void on_job_completed(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr params, int n_params,
-                             void *userdata) {
+static void on_job_completed(virConnectPtr conn, virDomainPtr domain, virTypedParameterPtr params,
+                             int n_params, void *userdata) {
         char uuid[VIR_UUID_STRING_BUFLEN];
 
         /* Ask rather than believe: the next job may have begun. Also forgets the job. */
@@ -288,7 +291,8 @@ static int link_open(Virt *v, Link *l) {
         virt_push_event_locked(v, &(VirtEvent){ .type = VIRT_CONNECTED, .id = -1 });
         pthread_mutex_unlock(&v->lock);
 
-        /* Events first, so that nothing falls between; one that this libvirt does not know is done without. */
+        /* Events first, so that nothing falls between; one that this libvirt does not know is done without.
+         */
         for (size_t i = 0; i < ELEMENTSOF(event_table); i++)
                 l->callbacks[i] = virConnectDomainEventRegisterAny(l->conn, NULL, event_table[i].id,
                                                                    event_table[i].callback, v, NULL);

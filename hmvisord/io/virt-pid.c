@@ -2,8 +2,9 @@
  *
  * Which host process a running domain is. libvirt has no call that tells it, so: libvirt's own pid file
  * /run/libvirt/qemu/NAME.pid, and where we may not read it, a process that says "-name guest=NAME" in its
- * command line. Anybody can start a process with such a command line, so it counts only inside a control group
- * that libvirt made under machine.slice, which takes root. Never trusts a pid further than these two checks.
+ * command line. Anybody can start a process with such a command line, so it counts only inside a control
+ * group that libvirt made under machine.slice, which takes root. Never trusts a pid further than these two
+ * checks.
  */
 #include "io/virt.h"
 
@@ -33,7 +34,8 @@ static ssize_t file_read(const char *path, char *buf, size_t size) {
         return (ssize_t) n;
 }
 
-/* Does the command line hold "-name" and then "guest=NAME" (up to a comma)? libvirt writes commas in a name twice. */
+/* Does the command line hold "-name" and then "guest=NAME" (up to a comma)? libvirt writes commas in a name
+ * twice. */
 static bool cmdline_is_guest(const char *cmdline, size_t size, const char *name) {
         bool next = false;
 
@@ -54,7 +56,8 @@ static bool cmdline_is_guest(const char *cmdline, size_t size, const char *name)
 
 /* cmdline and cgroup: the contents of /proc/PID/cmdline and /proc/PID/cgroup. */
 bool virt_process_is_guest(const char *cmdline, size_t cmdline_size, const char *cgroup, const char *name) {
-        return strstr(cgroup, "/machine.slice/machine-qemu") && cmdline_is_guest(cmdline, cmdline_size, name);
+        return strstr(cgroup, "/machine.slice/machine-qemu") &&
+               cmdline_is_guest(cmdline, cmdline_size, name);
 }
 
 static int pid_from_file(const char *name) {
@@ -62,7 +65,8 @@ static int pid_from_file(const char *name) {
         ssize_t n;
         long pid;
 
-        if (strchr(name, '/') || snprintf(path, sizeof(path), "/run/libvirt/qemu/%s.pid", name) >= (int) sizeof(path))
+        if (strchr(name, '/') ||
+            snprintf(path, sizeof(path), "/run/libvirt/qemu/%s.pid", name) >= (int) sizeof(path))
                 return -EINVAL;
         n = file_read(path, text, sizeof(text));
         if (n < 0)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The sd-event side of the libvirt adapter: queues calls, delivers results and events, keeps deadlines. Makes
- * no libvirt call itself, so that it can never block the loop. The threads are drawn in virt-internal.h.
+ * The sd-event side of the libvirt adapter: queues calls, delivers results and events, keeps deadlines.
+ * Makes no libvirt call itself, so that it can never block the loop. The threads are drawn in
+ * virt-internal.h.
  */
 #include "io/virt-internal.h"
 
@@ -143,8 +144,9 @@ static int call_queue_locked(Virt *v, Call *c) {
         c->deadline_usec = virt_now() + VIRT_QUEUE_WAIT_USEC;
         v->n_calls++;
         if (!v->conn) {
-                (void) outcome_set(&c->outcome, OUTCOME_NO_LIBVIRT,
-                                   "libvirt cannot be reached; is its service running? hmvisord keeps trying");
+                (void) outcome_set(
+                        &c->outcome, OUTCOME_NO_LIBVIRT,
+                        "libvirt cannot be reached; is its service running? hmvisord keeps trying");
                 DL_APPEND(v->done, c);
                 virt_wake(v);
                 return 0;
@@ -231,7 +233,8 @@ void virt_job_polled(Virt *v, const char *uuid, bool over) {
 }
 
 static void call_deliver(Virt *v, Call *c) {
-        VirtResult result = { .outcome = c->outcome, .text = c->outcome.code == OUTCOME_OK ? c->reply : NULL };
+        VirtResult result = { .outcome = c->outcome,
+                              .text = c->outcome.code == OUTCOME_OK ? c->reply : NULL };
 
         if (c->callback && !c->abandoned)
                 c->callback(v, &result, c->userdata);
@@ -259,9 +262,11 @@ static void calls_expire(Virt *v) {
                 }
                 callback = late->callback;
                 userdata = late->userdata;
-                (void) outcome_set(&result.outcome, OUTCOME_TIMED_OUT,
-                                   "libvirt did not answer for domain %s in time; 'virsh domjobinfo' and libvirtd's "
-                                   "log show what it waits for", late->uuid);
+                (void) outcome_set(
+                        &result.outcome, OUTCOME_TIMED_OUT,
+                        "libvirt did not answer for domain %s in time; 'virsh domjobinfo' and libvirtd's "
+                        "log show what it waits for",
+                        late->uuid);
                 if (late->running)
                         late->abandoned = true;
                 else {
@@ -451,7 +456,8 @@ Virt *virt_free(Virt *v) {
                 pthread_mutex_unlock(&v->lock);
                 if (!c)
                         break;
-                (void) outcome_set(&result.outcome, OUTCOME_TIMED_OUT, "hmvisord stops; try again when it runs");
+                (void) outcome_set(&result.outcome, OUTCOME_TIMED_OUT,
+                                   "hmvisord stops; try again when it runs");
                 if (callback)
                         callback(v, &result, userdata);
         }
@@ -492,8 +498,8 @@ int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb,
         return call_queue(v, call_new(CALL_DEFINE_XML, uuid, xml), cb, userdata);
 }
 
-int virt_update_device(Virt *v, const char *uuid, const char *device_xml, bool live, bool config, VirtCallback cb,
-                       void *userdata) {
+int virt_update_device(Virt *v, const char *uuid, const char *device_xml, bool live, bool config,
+                       VirtCallback cb, void *userdata) {
         Call *c = call_new(CALL_UPDATE_DEVICE, uuid, device_xml);
 
         if (c)
@@ -501,8 +507,8 @@ int virt_update_device(Virt *v, const char *uuid, const char *device_xml, bool l
         return call_queue(v, c, cb, userdata);
 }
 
-int virt_set_metadata(Virt *v, const char *uuid, const char *element_xml, bool live, bool config, VirtCallback cb,
-                      void *userdata) {
+int virt_set_metadata(Virt *v, const char *uuid, const char *element_xml, bool live, bool config,
+                      VirtCallback cb, void *userdata) {
         Call *c = call_new(CALL_SET_METADATA, uuid, element_xml);
 
         if (c)
@@ -533,7 +539,8 @@ int virt_qmp(Virt *v, const char *uuid, const char *json, int pass_fd, VirtCallb
         return call_queue(v, c, cb, userdata);
 }
 
-int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb, void *userdata) {
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
+               void *userdata) {
         Call *c = call_new(CALL_AGENT, uuid, json);
 
         if (c)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Builds and reads the messages of the guest agent's extension. An answer that breaks the protocol is refused as
- * a whole; counts beyond what was ordered are cut.
+ * Builds and reads the messages of the guest agent's extension. An answer that breaks the protocol is
+ * refused as a whole; counts beyond what was ordered are cut.
  */
 #include "proto/agent.h"
 
@@ -112,8 +112,10 @@ int agent_request_stats(char **ret) {
 }
 
 static int garbage(Outcome *o, const char *what) {
-        return outcome_set(o, OUTCOME_FAILED, "the guest's agent answers what is not in the protocol (%s); update "
-                           "hmvisor-guest-agent in the guest, or do not trust this guest", what);
+        return outcome_set(o, OUTCOME_FAILED,
+                           "the guest's agent answers what is not in the protocol (%s); update "
+                           "hmvisor-guest-agent in the guest, or do not trust this guest",
+                           what);
 }
 
 /* The object behind "return". libvirt already turned the agent's own errors into errors of the call. */
@@ -161,7 +163,8 @@ int agent_reply_parse_prepared(const char *text, AgentPrepared *ret, Outcome *o)
                 reply_copy_text(word, sizeof(word), json_object_get_string(item));
                 if (used + strlen(word) + 2 > sizeof(p.changed))
                         break;
-                used += (size_t) snprintf(p.changed + used, sizeof(p.changed) - used, "%s%s", used ? " " : "", word);
+                used += (size_t) snprintf(p.changed + used, sizeof(p.changed) - used, "%s%s",
+                                          used ? " " : "", word);
         }
         *ret = p;
         return 0;

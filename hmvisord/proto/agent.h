@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The guest's half of the protocol (docs/protocol.md, 2): orders as text, answers as bounded plain values. Pure.
- * Every answer is written by a guest: nothing in it is believed beyond what was ordered.
+ * The guest's half of the protocol (docs/protocol.md, 2): orders as text, answers as bounded plain values.
+ * Pure. Every answer is written by a guest: nothing in it is believed beyond what was ordered.
  */
 #pragma once
 

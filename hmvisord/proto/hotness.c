@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Builds and reads the QMP messages of the hotness extension. Believes nothing: a range that leaves the table or
- * overlaps another makes the whole answer void.
+ * Builds and reads the QMP messages of the hotness extension. Believes nothing: a range that leaves the
+ * table or overlaps another makes the whole answer void.
  */
 #include "proto/hotness.h"
 
@@ -58,17 +58,20 @@ int hotness_request_query(char **ret) {
 /* Turns reply_parse()'s error into an outcome. */
 static int fail(int r, const ReplyError *e, Outcome *o) {
         if (r == -EREMOTEIO && streq(e->class, "CommandNotFound"))
-                return outcome_set(o, OUTCOME_NO_EXTENSION,
-                                   "its QEMU runs without the hotness extension; install hmvisor-qemu, see 'hmvctl "
-                                   "bind', then power the domain off and on");
+                return outcome_set(
+                        o, OUTCOME_NO_EXTENSION,
+                        "its QEMU runs without the hotness extension; install hmvisor-qemu, see 'hmvctl "
+                        "bind', then power the domain off and on");
         if (r == -EREMOTEIO)
                 return outcome_set(o, OUTCOME_FAILED, "QEMU refused: %s", e->text);
         return outcome_set(o, OUTCOME_FAILED, "QEMU's answer cannot be read (%s)", strerror(-r));
 }
 
 static int void_answer(Outcome *o, const char *what) {
-        return outcome_set(o, OUTCOME_FAILED, "the hotness extension's answer is not usable: %s; do hmvisor and "
-                           "hmvisor-qemu have the same version?", what);
+        return outcome_set(o, OUTCOME_FAILED,
+                           "the hotness extension's answer is not usable: %s; do hmvisor and "
+                           "hmvisor-qemu have the same version?",
+                           what);
 }
 
 static int range_read(json_object *item, HotnessRange *ret) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The QMP half of the hotness protocol (docs/protocol.md, 1): requests as text, answers as bounded plain values.
- * Pure; the counters themselves are in shared memory (qemu/hotness-table.h) and never pass here.
+ * The QMP half of the hotness protocol (docs/protocol.md, 1): requests as text, answers as bounded plain
+ * values. Pure; the counters themselves are in shared memory (qemu/hotness-table.h) and never pass here.
  */
 #pragma once
 
@@ -37,7 +37,8 @@ typedef struct HotnessStatus {
         bool ring;             /* else the bitmap */
         uint64_t generation, epochs, dropped, cost_ns, last_cost_ns;
         uint64_t n_counters;   /* that a table must have */
-        HotnessRange ranges[HOTNESS_RANGES_MAX];   /* ascending by gfn, none overlaps another, also not in the table */
+        HotnessRange ranges[HOTNESS_RANGES_MAX]; /* ascending by gfn, none overlaps another, also not in the
+                                                    table */
         size_t n_ranges;
 } HotnessStatus;
 
@@ -51,8 +52,9 @@ int hotness_request_start(const HotnessStart *start, char **ret);
 int hotness_request_stop(char **ret);
 int hotness_request_query(char **ret);
 
-/* An answer to start or query. max_pages: of all ranges together, from what libvirt says of the domain. Returns 0,
- * or -EIO with NO_EXTENSION (command not known) or FAILED (QEMU's own words, or what is wrong with the answer). */
+/* An answer to start or query. max_pages: of all ranges together, from what libvirt says of the domain.
+ * Returns 0, or -EIO with NO_EXTENSION (command not known) or FAILED (QEMU's own words, or what is wrong
+ * with the answer). */
 int hotness_reply_parse(const char *text, uint64_t max_pages, HotnessStatus *ret, Outcome *o);
 /* An answer that only matters as success or failure (getfd, stop). */
 int hotness_reply_check(const char *text, Outcome *o);

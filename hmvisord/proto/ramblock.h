@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * QEMU's table of RAM blocks (QMP x-query-ramblock): where each block of guest memory is in QEMU's address space.
- * The one way to learn that from a QEMU that nobody changed. Its answer is a table for people, so it is read with care.
+ * QEMU's table of RAM blocks (QMP x-query-ramblock): where each block of guest memory is in QEMU's address
+ * space. The one way to learn that from a QEMU that nobody changed. Its answer is a table for people, so it
+ * is read with care.
  */
 #pragma once
 

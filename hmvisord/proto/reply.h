@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What all answers have in common: libvirt hands on {"return": ...} or {"error": {"class", "desc"}} of QEMU and of
- * the guest's agent. Bounded readers of single members, as whatever they hold may come from a hostile guest.
+ * What all answers have in common: libvirt hands on {"return": ...} or {"error": {"class", "desc"}} of QEMU
+ * and of the guest's agent. Bounded readers of single members, as whatever they hold may come from a hostile
+ * guest.
  */
 #pragma once
 
@@ -10,7 +11,8 @@
 #include "base/cleanup.h"
 
 #define REPLY_TEXT_MAX (4 * 1024 * 1024)
-#define REPLY_NUMBER_MAX (UINT64_C(1) << 53)   /* more is no count of anything, and JSON readers disagree on it */
+#define REPLY_NUMBER_MAX                                                                                    \
+        (UINT64_C(1) << 53) /* more is no count of anything, and JSON readers disagree on it */
 
 static inline void json_object_putp(json_object **o) {
         if (*o)
@@ -24,11 +26,13 @@ typedef struct ReplyError {
         char text[256];
 } ReplyError;
 
-/* Reads a whole answer. Returns 0 with *ret_root (the caller's, put it) and *ret_value, the member "return" of
- * it; -EREMOTEIO with ret_error filled when the answer is an error; -EBADMSG when it is no answer; -ENOMEM. */
+/* Reads a whole answer. Returns 0 with *ret_root (the caller's, put it) and *ret_value, the member "return"
+ * of it; -EREMOTEIO with ret_error filled when the answer is an error; -EBADMSG when it is no answer;
+ * -ENOMEM. */
 int reply_parse(const char *text, json_object **ret_root, json_object **ret_value, ReplyError *ret_error);
 
-/* Members of an object, or -EBADMSG when one has the wrong type or is out of bounds, -ENODATA when it is absent. */
+/* Members of an object, or -EBADMSG when one has the wrong type or is out of bounds, -ENODATA when it is
+ * absent. */
 int reply_get_number(json_object *o, const char *key, uint64_t max, uint64_t *ret);
 /* Control characters become '?'; a text that is too long is cut between characters. */
 int reply_get_text(json_object *o, const char *key, char *buf, size_t size);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * hmvisor-ga with a mover that takes one millisecond for each page and moves nothing: the whole agent but for the
- * memory, for tests of what happens while an order runs. Page frames from 1000000 on are "pinned".
+ * hmvisor-ga with a mover that takes one millisecond for each page and moves nothing: the whole agent but
+ * for the memory, for tests of what happens while an order runs. Page frames from 1000000 on are "pinned".
  */
 #include "agent.h"
 

@@ -126,8 +126,8 @@ static void test_map(void **state) {
 
         zones_put(t, 1300);
         put(t, "sys/devices/system/node/has_memory", "0-1\n");
-        /* 192 MiB and 320 MiB with blocks of 128 MiB: the second block is of both. Then a hole, and a hot-plugged
-         * block of node 1. */
+        /* 192 MiB and 320 MiB with blocks of 128 MiB: the second block is of both. Then a hole, and a
+         * hot-plugged block of node 1. */
         put(t, "sys/devices/system/node/node0/memory0", "");
         put(t, "sys/devices/system/node/node0/memory1", "");
         put(t, "sys/devices/system/node/node0/memory_failure", "");

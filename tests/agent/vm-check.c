@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Runs as root inside a VM with two memory nodes (0 small, 1 larger) and moves real pages by the agent's own
- * executor, with each mover: prints "ok NAME" or "not ok NAME: why" for each check. "vm-check hold NODE PAGES"
- * instead keeps memory on a node, prints its frames, and says once a second how much of it is on node 0.
+ * executor, with each mover: prints "ok NAME" or "not ok NAME: why" for each check. "vm-check hold NODE
+ * PAGES" instead keeps memory on a node, prints its frames, and says once a second how much of it is on node
+ * 0.
  */
 #include <fcntl.h>
 #include <inttypes.h>
@@ -70,7 +71,8 @@ static bool contents_ok(const char *memory, size_t n) {
 /* Named scattered pages move, and only those. */
 static void check_scattered(int from, int to) {
         enum { TOTAL = 8192, NAMED = TOTAL / 8 };
-        _cleanup_free_ uint64_t *pfns = calloc(TOTAL, sizeof(uint64_t)), *named = calloc(NAMED, sizeof(uint64_t));
+        _cleanup_free_ uint64_t *pfns = calloc(TOTAL, sizeof(uint64_t)),
+                                *named = calloc(NAMED, sizeof(uint64_t));
         char *memory = testmem_map(TOTAL, from, false);
         OrderResult result;
         size_t wrong = 0, there;
@@ -83,10 +85,12 @@ static void check_scattered(int from, int to) {
         there = testmem_count(memory, TOTAL, to);
         for (size_t i = 0; i < TOTAL; i++)
                 wrong += testmem_count(memory + i * TESTMEM_PAGE, 1, to) != (i % 8 == 3);
-        verdict(r == 0 && result.promoted == NAMED && there == NAMED && wrong == 0 && contents_ok(memory, TOTAL),
+        verdict(r == 0 && result.promoted == NAMED && there == NAMED && wrong == 0 &&
+                        contents_ok(memory, TOTAL),
                 from < to ? "scattered to the slow node" : "scattered to the fast node",
-                "result %d, promoted %" PRIu64 " of %d, there %zu, wrong %zu, pinned %" PRIu64 " other %" PRIu64
-                " no-room %" PRIu64, r, result.promoted, NAMED, there, wrong, result.skipped[PAGE_PINNED],
+                "result %d, promoted %" PRIu64 " of %d, there %zu, wrong %zu, pinned %" PRIu64
+                " other %" PRIu64 " no-room %" PRIu64,
+                r, result.promoted, NAMED, there, wrong, result.skipped[PAGE_PINNED],
                 result.skipped[PAGE_OTHER], result.skipped[PAGE_NO_ROOM]);
         testmem_unmap(memory, TOTAL);
 }
@@ -100,8 +104,8 @@ static void check_demote_all(void) {
 
         testmem_pfns(0, memory, N, pfns);
         r = order(none, list_of(1, pfns, N), USEC_PER_SEC * 60, &result);
-        verdict(r == 0 && result.demoted == N && testmem_count(memory, N, 1) == N && contents_ok(memory, N), "demote alone",
-                "demoted %" PRIu64 " of %d", result.demoted, N);
+        verdict(r == 0 && result.demoted == N && testmem_count(memory, N, 1) == N && contents_ok(memory, N),
+                "demote alone", "demoted %" PRIu64 " of %d", result.demoted, N);
         testmem_unmap(memory, N);
 }
 
@@ -118,8 +122,8 @@ static void check_huge(void) {
                 named[i] = pfns[i * 512 + 100 + i];
         named[HUGE] = pfns[7]; /* the first once more, by another of its pages */
         r = order(list_of(0, named, HUGE + 1), none, USEC_PER_SEC * 60, &result);
-        verdict(r == 0 && result.promoted == N && testmem_count(memory, N, 0) == N && contents_ok(memory, N), "huge pages",
-                "promoted %" PRIu64 " of %d by naming %d", result.promoted, N, HUGE + 1);
+        verdict(r == 0 && result.promoted == N && testmem_count(memory, N, 0) == N && contents_ok(memory, N),
+                "huge pages", "promoted %" PRIu64 " of %d by naming %d", result.promoted, N, HUGE + 1);
         testmem_unmap(memory, N);
 }
 
@@ -149,8 +153,8 @@ static void check_unmapped_cache(void) {
         there = testmem_count(memory, N, 0);
         verdict(r == 0 && result.promoted == (reachable ? N : 0) && there == result.promoted &&
                         result.skipped[PAGE_OTHER] == (reachable ? 0 : N) && contents_ok(memory, N),
-                "unmapped page cache", "promoted %" PRIu64 " of %d, there %zu, other %" PRIu64, result.promoted, N, there,
-                result.skipped[PAGE_OTHER]);
+                "unmapped page cache", "promoted %" PRIu64 " of %d, there %zu, other %" PRIu64,
+                result.promoted, N, there, result.skipped[PAGE_OTHER]);
         munmap(memory, N * TESTMEM_PAGE);
         close(fd);
         unlink("/tmp/cache");
@@ -170,7 +174,8 @@ static void check_pinned(void) {
         testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         there = testmem_count(memory, N, 0);
-        verdict(r == 0 && result.promoted == N - PINNED && there == N - PINNED && result.skipped[PAGE_PINNED] == PINNED,
+        verdict(r == 0 && result.promoted == N - PINNED && there == N - PINNED &&
+                        result.skipped[PAGE_PINNED] == PINNED,
                 "pinned pages", "promoted %" PRIu64 ", there %zu, pinned %" PRIu64, result.promoted, there,
                 result.skipped[PAGE_PINNED]);
         close(fds[0]);
@@ -220,7 +225,8 @@ static void check_skips(void) {
         verdict(r == 0 && result.promoted == 0 && result.skipped[PAGE_ALREADY_THERE] == 1 &&
                         result.skipped[PAGE_NOT_RAM] == 1 && result.skipped[PAGE_UNMOVABLE] == 1,
                 "what cannot be moved", "already-there %" PRIu64 ", not-ram %" PRIu64 ", unmovable %" PRIu64,
-                result.skipped[PAGE_ALREADY_THERE], result.skipped[PAGE_NOT_RAM], result.skipped[PAGE_UNMOVABLE]);
+                result.skipped[PAGE_ALREADY_THERE], result.skipped[PAGE_NOT_RAM],
+                result.skipped[PAGE_UNMOVABLE]);
         testmem_unmap(memory, 4);
 }
 
@@ -235,9 +241,9 @@ static void check_free(void) {
         testmem_unmap(memory, N);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         verdict(r == 0 && result.promoted == 0 &&
-                        result.skipped[PAGE_FREE] + result.skipped[PAGE_UNMOVABLE] > N * 9 / 10, "freed pages",
-                "promoted %" PRIu64 ", free %" PRIu64 ", unmovable %" PRIu64, result.promoted, result.skipped[PAGE_FREE],
-                result.skipped[PAGE_UNMOVABLE]);
+                        result.skipped[PAGE_FREE] + result.skipped[PAGE_UNMOVABLE] > N * 9 / 10,
+                "freed pages", "promoted %" PRIu64 ", free %" PRIu64 ", unmovable %" PRIu64, result.promoted,
+                result.skipped[PAGE_FREE], result.skipped[PAGE_UNMOVABLE]);
 }
 
 static void check_hugetlb(void) {
@@ -251,10 +257,12 @@ static void check_hugetlb(void) {
         int r;
 
         for (int node = 0; node < 2; node++)
-                if (sysfile_write(root, "8", "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
+                if (sysfile_write(root, "8",
+                                  "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
                                   node) < 0)
                         testmem_die("nr_hugepages of node %d: %m", node);
-        memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
+        memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);
         if (memory == MAP_FAILED)
                 testmem_die("hugetlb: %m");
         (void) syscall(SYS_mbind, memory, N * TESTMEM_PAGE, 2, &mask, 1024UL, 0);
@@ -263,13 +271,15 @@ static void check_hugetlb(void) {
         testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         there = testmem_count(memory, N, 0);
-        verdict(r == 0 && result.promoted == (reachable ? N : 0) && there == result.promoted && contents_ok(memory, N),
-                "hugetlb", "promoted %" PRIu64 " of %d, there %zu, other %" PRIu64 " pinned %" PRIu64, result.promoted, N,
-                there, result.skipped[PAGE_OTHER], result.skipped[PAGE_PINNED]);
+        verdict(r == 0 && result.promoted == (reachable ? N : 0) && there == result.promoted &&
+                        contents_ok(memory, N),
+                "hugetlb", "promoted %" PRIu64 " of %d, there %zu, other %" PRIu64 " pinned %" PRIu64,
+                result.promoted, N, there, result.skipped[PAGE_OTHER], result.skipped[PAGE_PINNED]);
         munmap(memory, N * TESTMEM_PAGE);
         for (int node = 0; node < 2; node++)
-                (void) sysfile_write(root, "0", "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
-                                     node);
+                (void) sysfile_write(
+                        root, "0", "sys/devices/system/node/node%d/hugepages/hugepages-2048kB/nr_hugepages",
+                        node);
 }
 
 /* Fills node 0 up to so many pages above its high watermark. */
@@ -295,10 +305,12 @@ static void check_full(void) {
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         there = testmem_count(memory, N, 0);
         (void) node_room_read(root, 0, &room);
-        verdict(r == 0 && there >= result.promoted && there - result.promoted <= 16 && there >= 1000 && there <= 9000 &&
-                        result.promoted + result.skipped[PAGE_NO_ROOM] + result.skipped[PAGE_PINNED] == N && room > -300 && contents_ok(memory, N),
-                "full target", "promoted %" PRIu64 ", there %zu, no-room %" PRIu64 ", room left %" PRId64, result.promoted,
-                there, result.skipped[PAGE_NO_ROOM], room);
+        verdict(r == 0 && there >= result.promoted && there - result.promoted <= 16 && there >= 1000 &&
+                        there <= 9000 &&
+                        result.promoted + result.skipped[PAGE_NO_ROOM] + result.skipped[PAGE_PINNED] == N &&
+                        room > -300 && contents_ok(memory, N),
+                "full target", "promoted %" PRIu64 ", there %zu, no-room %" PRIu64 ", room left %" PRId64,
+                result.promoted, there, result.skipped[PAGE_NO_ROOM], room);
         testmem_unmap(memory, N);
         testmem_unmap(filler, n_filler);
 }
@@ -339,11 +351,14 @@ static void check_exchange(void) {
         pthread_join(thread, NULL);
         hot_there = testmem_count(memory, N, 0);
         cold_gone = testmem_count(filler, n_cold, 1);
-        verdict(r == 0 && result.promoted == hot_there && hot_there >= N * 98 / 100 && result.demoted == cold_gone &&
-                        result.demoted <= N && watch_least > -600 && contents_ok(memory, N) && contents_ok(filler, n_filler),
-                "exchange", "promoted %" PRIu64 " of %d, there %zu, demoted %" PRIu64 ", gone %zu, no-room %" PRIu64
-                ", least room %" PRId64, result.promoted, N, hot_there, result.demoted, cold_gone,
-                result.skipped[PAGE_NO_ROOM], watch_least);
+        verdict(r == 0 && result.promoted == hot_there && hot_there >= N * 98 / 100 &&
+                        result.demoted == cold_gone && result.demoted <= N && watch_least > -600 &&
+                        contents_ok(memory, N) && contents_ok(filler, n_filler),
+                "exchange",
+                "promoted %" PRIu64 " of %d, there %zu, demoted %" PRIu64 ", gone %zu, no-room %" PRIu64
+                ", least room %" PRId64,
+                result.promoted, N, hot_there, result.demoted, cold_gone, result.skipped[PAGE_NO_ROOM],
+                watch_least);
         testmem_unmap(memory, N);
         testmem_unmap(filler, n_filler);
 }
@@ -359,7 +374,8 @@ static void check_deadline(void) {
         testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, 1, &result);
         there = testmem_count(memory, N, 0);
-        verdict(r == -ETIME && result.promoted == there && there < N, "deadline", "result %d, there %zu", r, there);
+        verdict(r == -ETIME && result.promoted == there && there < N, "deadline", "result %d, there %zu", r,
+                there);
         testmem_unmap(memory, N);
 }
 
@@ -372,19 +388,22 @@ static char *process_find(pid_t pid, size_t n) {
         snprintf(path, sizeof(path), "/proc/%d/maps", (int) pid);
         maps = fopen(path, "re");
         while (maps && !found && fgets(line, sizeof(line), maps))
-                if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 && end - start == n * TESTMEM_PAGE &&
-                    !strstr(line, "zero"))
+                if (sscanf(line, "%" SCNx64 "-%" SCNx64, &start, &end) == 2 &&
+                    end - start == n * TESTMEM_PAGE && !strstr(line, "zero"))
                         found = (char *) (uintptr_t) start;
         if (!found)
                 testmem_die("no area of %zu pages in process %d", n, (int) pid);
         return found;
 }
 
-/* While the owner drops and touches its pages at random, orders name frames that are somebody else's by then. */
+/* While the owner drops and touches its pages at random, orders name frames that are somebody else's by
+ * then. */
 static void check_churn(void) {
         enum { N = 8192, ORDERS = 6 };
         _cleanup_free_ uint64_t *pfns = calloc(N, sizeof(uint64_t)), *there = calloc(N, sizeof(uint64_t));
-        char *memory = mmap(NULL, N * TESTMEM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0), *own;
+        char *memory =
+                     mmap(NULL, N * TESTMEM_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0),
+             *own;
         atomic_bool *stop = (atomic_bool *) memory;
         uint64_t moved = 0;
         int status = -1;
@@ -439,8 +458,9 @@ static void check_foreign_damon(void) {
         testmem_pfns(0, memory, N, pfns);
         r = order(list_of(0, pfns, N), none, USEC_PER_SEC * 60, &result);
         (void) sysfile_read_u64(root, &kdamonds, "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds");
-        verdict(r == 0 && result.promoted == N && streq(result.mover, "pagemap") && kdamonds == 2, "DAMON in other hands",
-                "promoted %" PRIu64 " by %s, nr_kdamonds %" PRIu64, result.promoted, result.mover, kdamonds);
+        verdict(r == 0 && result.promoted == N && streq(result.mover, "pagemap") && kdamonds == 2,
+                "DAMON in other hands", "promoted %" PRIu64 " by %s, nr_kdamonds %" PRIu64, result.promoted,
+                result.mover, kdamonds);
         (void) sysfile_write(root, "0", "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds");
         testmem_unmap(memory, N);
 }
@@ -499,8 +519,10 @@ int main(int argc, char *argv[]) {
                 executor = executor_free(executor);
         }
         if (mover_damon_available(root))
-                verdict(sysfile_read_u64(root, &kdamonds, "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds") == 0 &&
-                                kdamonds == 0, "no kdamond left", "nr_kdamonds %" PRIu64, kdamonds);
+                verdict(sysfile_read_u64(root, &kdamonds,
+                                         "sys/kernel/mm/damon/admin/kdamonds/nr_kdamonds") == 0 &&
+                                kdamonds == 0,
+                        "no kdamond left", "nr_kdamonds %" PRIu64, kdamonds);
         printf("vm-check: %s\n", failed ? "FAILED" : "PASSED");
         return failed;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Stands in for libFuzzer where the compiler has none: gives a fuzz target each file of its corpus, and a fixed
- * number of damaged copies of it. The same on every run; finds crashes only together with a sanitizer.
+ * Stands in for libFuzzer where the compiler has none: gives a fuzz target each file of its corpus, and a
+ * fixed number of damaged copies of it. The same on every run; finds crashes only together with a sanitizer.
  *
  *   fuzz-X-corpus [-n COPIES] FILE|FOLDER...
  */
@@ -28,7 +28,8 @@ static uint64_t next(uint64_t *state) {
 
 /* One to eight times: flip a bit, write a telling byte, cut out, double, or cut off a piece. */
 static size_t damage(uint8_t *data, size_t size, uint64_t *state) {
-        static const uint8_t telling[] = { 0, 0xff, '0', '9', '-', '<', '>', '"', '=', '/', '[', '{', ',', '\n', ' ', '&' };
+        static const uint8_t telling[] = { 0,   0xff, '0', '9', '-', '<',  '>', '"',
+                                           '=', '/',  '[', '{', ',', '\n', ' ', '&' };
 
         for (uint64_t k = 1 + next(state) % 8; k > 0 && size > 0; k--) {
                 size_t at = next(state) % size, n = next(state) % 64;

@@ -41,7 +41,8 @@ static void put(const void *data, size_t size) {
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_free_ char *text = strndup((const char *) data, size), *dump = NULL, *again = NULL, *words = NULL;
+        _cleanup_free_ char *text = strndup((const char *) data, size), *dump = NULL, *again = NULL,
+                            *words = NULL;
         DomainPolicy p = domain_policy_default();
         Outcome o = {};
         Conf c, d;
@@ -61,7 +62,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (text && policy_parse(text, &p, &o) >= 0) {
                 DomainPolicy q = domain_policy_default();
 
-                if (policy_format(&p, NULL, &words) < 0 || policy_parse(words, &q, &o) < 0 || memcmp(&p, &q, sizeof(p)) != 0)
+                if (policy_format(&p, NULL, &words) < 0 || policy_parse(words, &q, &o) < 0 ||
+                    memcmp(&p, &q, sizeof(p)) != 0)
                         abort();
         }
         return 0;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Fuzz target: a domain's XML through everything that reads or rewrites it. What bind makes, unbind must undo.
+ * Fuzz target: a domain's XML through everything that reads or rewrites it. What bind makes, unbind must
+ * undo.
  */
 #include "base/units.h"
 #include "io/domain-xml.h"
@@ -15,8 +16,8 @@ static const BindOptions options = {
 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
-        _cleanup_free_ char *text = strndup((const char *) data, size), *bound = NULL, *back = NULL, *other = NULL,
-                            *request = NULL, *policy = NULL, *diff = NULL;
+        _cleanup_free_ char *text = strndup((const char *) data, size), *bound = NULL, *back = NULL,
+                            *other = NULL, *request = NULL, *policy = NULL, *diff = NULL;
         DomainInfo info;
         Outcome o = {};
 
@@ -25,7 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         if (domain_xml_read(text, &info, &o) >= 0 && info.n_cells > DOMAIN_CELLS_MAX)
                 abort();
         if (domain_xml_bind(text, &options, &bound, &o) >= 0) {
-                if (domain_xml_read(bound, &info, &o) < 0 || !info.hmvisor_bound || !info.has_extension || info.n_cells != 2)
+                if (domain_xml_read(bound, &info, &o) < 0 || !info.hmvisor_bound || !info.has_extension ||
+                    info.n_cells != 2)
                         abort();
                 if (domain_xml_unbind(bound, &back, &o) < 0)
                         abort();

@@ -127,10 +127,12 @@ static void test_shipped_file(void **state) {
 static void test_order(void **state) {
         Conf c;
 
-        put(HMV_VENDOR_CONF, "[Daemon]\nLibvirtURI=qemu:///vendor\nLogLevel=debug\nManageBound=yes\n[Tiers]\nDramNodes=0\n");
+        put(HMV_VENDOR_CONF,
+            "[Daemon]\nLibvirtURI=qemu:///vendor\nLogLevel=debug\nManageBound=yes\n[Tiers]\nDramNodes=0\n");
         put(HMV_SYS_CONF, "# comment\n[Daemon]\nLibvirtURI=qemu:///admin\n\n[Tiers]\nDramNodes=0,2-3\n");
         put(HMV_SYS_CONF_DIR "/20-b.conf", "[Daemon]\nLogLevel = err   ; why\n[Policy]\nRateCap=2M\n");
-        put(HMV_SYS_CONF_DIR "/10-a.conf", "[Daemon]\nLogLevel=notice\nManageBound=\n[Policy]\nRateCap=1M\nHotHeat=7\n");
+        put(HMV_SYS_CONF_DIR "/10-a.conf",
+            "[Daemon]\nLogLevel=notice\nManageBound=\n[Policy]\nRateCap=1M\nHotHeat=7\n");
         put(HMV_SYS_CONF_DIR "/30-c.txt", "nonsense");
         put(HMV_SYS_CONF_DIR "/.hidden.conf", "nonsense");
         load(&c);
@@ -144,12 +146,13 @@ static void test_order(void **state) {
 }
 
 static void test_round_trip(void **state) {
-        static const char text[] = "[Daemon]\nLibvirtURI=test:///default\nLogLevel=debug\nManageBound=yes\nDryRun=yes\n\n"
-                                   "[Tiers]\nDramNodes=0\nSlowNodes=1,3-4\n\n"
-                                   "[Tracking]\nSampleInterval=100ms\nDutyOn=2s\nDutyOff=1500ms\nLease=1min\n"
-                                   "ExtensionPath=/opt/x.so\n\n"
-                                   "[Policy]\nEpoch=2s\nHostRateCap=1G\nManaged=yes\nDryRun=yes\nRateCap=65537\nHotHeat=9\n"
-                                   "Hysteresis=3\nWarmupEpochs=4\nSettleEpochs=5\nMinOrderPages=66\n";
+        static const char text[] =
+                "[Daemon]\nLibvirtURI=test:///default\nLogLevel=debug\nManageBound=yes\nDryRun=yes\n\n"
+                "[Tiers]\nDramNodes=0\nSlowNodes=1,3-4\n\n"
+                "[Tracking]\nSampleInterval=100ms\nDutyOn=2s\nDutyOff=1500ms\nLease=1min\n"
+                "ExtensionPath=/opt/x.so\n\n"
+                "[Policy]\nEpoch=2s\nHostRateCap=1G\nManaged=yes\nDryRun=yes\nRateCap=65537\nHotHeat=9\n"
+                "Hysteresis=3\nWarmupEpochs=4\nSettleEpochs=5\nMinOrderPages=66\n";
         Conf c;
 
         put(HMV_SYS_CONF, text);
@@ -163,7 +166,8 @@ static void test_round_trip(void **state) {
 static void test_errors(void **state) {
         char text[700];
 
-        load_fails("[Daemon]\nLogLevel=loud\n", HMV_SYS_CONF ":2: LogLevel=loud is not possible; allowed is emerg");
+        load_fails("[Daemon]\nLogLevel=loud\n",
+                   HMV_SYS_CONF ":2: LogLevel=loud is not possible; allowed is emerg");
         load_fails("[Daemon]\n\nFoo=1\n", ":3: unknown key 'Foo' in [Daemon]; known are LibvirtURI");
         load_fails("[Deamon]\nLogLevel=info\n", "unknown section [Deamon]");
         load_fails("LogLevel=info\n", "unknown section []");
@@ -227,7 +231,8 @@ static void test_policy_errors(void **state) {
         char text[400];
 
         policy_fails("Managed=yes Foo=1", "unknown policy key 'Foo'; known are Managed");
-        policy_fails("Managed=yes HotHeat=1000", "HotHeat='1000' is not possible; allowed is a number from 0 to 255");
+        policy_fails("Managed=yes HotHeat=1000",
+                     "HotHeat='1000' is not possible; allowed is a number from 0 to 255");
         policy_fails("Managed", "KEY=VALUE");
         policy_fails("Managed=", "yes or no");
         policy_fails("managed=yes", "unknown policy key");
@@ -240,8 +245,13 @@ static void test_policy_errors(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TREE_TEST(test_defaults), TREE_TEST(test_shipped_file), TREE_TEST(test_order), TREE_TEST(test_round_trip),
-                TREE_TEST(test_errors),   cmocka_unit_test(test_policy_words), cmocka_unit_test(test_policy_errors),
+                TREE_TEST(test_defaults),
+                TREE_TEST(test_shipped_file),
+                TREE_TEST(test_order),
+                TREE_TEST(test_round_trip),
+                TREE_TEST(test_errors),
+                cmocka_unit_test(test_policy_words),
+                cmocka_unit_test(test_policy_errors),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

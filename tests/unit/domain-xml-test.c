@@ -66,8 +66,8 @@ static void assert_bind_fails(const char *xml, const BindOptions *b, OutcomeCode
 }
 
 static void check_round_trip(const char *plain_name, const char *bound_name) {
-        _cleanup_free_ char *plain = data_read(plain_name), *golden = data_read(bound_name), *bound = NULL, *back = NULL,
-                            *again = NULL;
+        _cleanup_free_ char *plain = data_read(plain_name), *golden = data_read(bound_name), *bound = NULL,
+                            *back = NULL, *again = NULL;
         Outcome o = {};
 
         assert_int_equal(domain_xml_bind(plain, &options, &bound, &o), 0);
@@ -96,28 +96,32 @@ static void test_schema(void **state) {
         if (access(SCHEMA, R_OK) < 0 || system("command -v xmllint >/dev/null") != 0)
                 skip();    /* no schema or no xmllint here */
         for (size_t i = 0; i < ELEMENTSOF(names); i++) {
-                snprintf(command, sizeof(command), "xmllint --noout --relaxng " SCHEMA " '%s/%s' >/dev/null", TEST_DATA, names[i]);
+                snprintf(command, sizeof(command), "xmllint --noout --relaxng " SCHEMA " '%s/%s' >/dev/null",
+                         TEST_DATA, names[i]);
                 assert_int_equal(system(command), 0);
         }
 }
 
 /* libvirt adds controllers for the devices that bind adds, and a user may go on editing the domain. */
 static void test_unbind_keeps_edits(void **state) {
-        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *bound = NULL, *e1 = NULL, *e2 = NULL, *e3 = NULL,
-                            *back = NULL, *w1 = NULL, *w2 = NULL, *wanted = NULL;
-        static const char ours[] = "<controller type='pci' index='5' model='pcie-root-port'>"
-                                   "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x4'/></controller>";
-        static const char theirs[] = "<controller type='pci' index='6' model='pcie-root-port'>"
-                                     "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x5'/></controller>"
-                                     "<watchdog model='i6300esb' action='reset'>"
-                                     "<address type='pci' domain='0x0000' bus='0x06' slot='0x00' function='0x0'/></watchdog>";
+        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *bound = NULL, *e1 = NULL,
+                            *e2 = NULL, *e3 = NULL, *back = NULL, *w1 = NULL, *w2 = NULL, *wanted = NULL;
+        static const char ours[] =
+                "<controller type='pci' index='5' model='pcie-root-port'>"
+                "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x4'/></controller>";
+        static const char theirs[] =
+                "<controller type='pci' index='6' model='pcie-root-port'>"
+                "<address type='pci' domain='0x0000' bus='0x00' slot='0x02' function='0x5'/></controller>"
+                "<watchdog model='i6300esb' action='reset'>"
+                "<address type='pci' domain='0x0000' bus='0x06' slot='0x00' function='0x0'/></watchdog>";
         char tail[2048];
         Outcome o = {};
 
         assert_int_equal(domain_xml_bind(plain, &options, &bound, &o), 0);
         snprintf(tail, sizeof(tail), "%s%s</devices>", ours, theirs);
         e1 = edited(bound, "</devices>", tail);
-        e2 = edited(e1, "<vcpu placement=\"static\">2</vcpu>", "<vcpu placement=\"static\" cpuset=\"0\">2</vcpu>");
+        e2 = edited(e1, "<vcpu placement=\"static\">2</vcpu>",
+                    "<vcpu placement=\"static\" cpuset=\"0\">2</vcpu>");
         e3 = edited(e2, "<apic/>", "<apic/><pae/>");
         assert_int_equal(domain_xml_unbind(e3, &back, &o), 0);
 
@@ -130,8 +134,10 @@ static void test_unbind_keeps_edits(void **state) {
 
 /* The policy is the user's: binding and unbinding leave it alone. */
 static void test_policy_survives(void **state) {
-        static const char policy[] = "<metadata><p:policy xmlns:p=\"" DOMAIN_XML_POLICY_NS "\" text=\"Managed=yes\"/>";
-        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *with = NULL, *bound = NULL, *back = NULL;
+        static const char policy[] =
+                "<metadata><p:policy xmlns:p=\"" DOMAIN_XML_POLICY_NS "\" text=\"Managed=yes\"/>";
+        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *with = NULL, *bound = NULL,
+                            *back = NULL;
         DomainInfo info;
         Outcome o = {};
 
@@ -144,8 +150,9 @@ static void test_policy_survives(void **state) {
 }
 
 static void test_unbind_refuses(void **state) {
-        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *bound = data_read("domain-virt-install.bound.xml"),
-                            *later = NULL, *damaged = NULL, *path = NULL, *out = NULL;
+        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"),
+                            *bound = data_read("domain-virt-install.bound.xml"), *later = NULL,
+                            *damaged = NULL, *path = NULL, *out = NULL;
         Outcome o = {};
 
         assert_true(domain_xml_unbind(plain, &out, &o) < 0);
@@ -168,11 +175,13 @@ static void test_bind_refuses_domains(void **state) {
         static const struct {
                 const char *from, *to, *says;
         } cases[] = {
-                { "<vcpu placement='static'>", "<memoryBacking><hugepages/></memoryBacking><vcpu>", "hugepages" },
+                { "<vcpu placement='static'>", "<memoryBacking><hugepages/></memoryBacking><vcpu>",
+                  "hugepages" },
                 { "<vcpu placement='static'>", "<memoryBacking><locked/></memoryBacking><vcpu>", "locked" },
                 { "<vcpu placement='static'>", "<vcpu placement='auto'>", "placement='auto'" },
                 { "<os>", "<numatune><memory mode='strict' placement='auto'/></numatune><os>", "numatune" },
-                { "migratable='on'/>", "><numa><cell id='0' cpus='0-1' memory='1048576'/></numa></cpu>", "NUMA cells" },
+                { "migratable='on'/>", "><numa><cell id='0' cpus='0-1' memory='1048576'/></numa></cpu>",
+                  "NUMA cells" },
                 { "<devices>", "<devices><memory model='dimm'/>", "memory devices" },
                 { "<devices>", "<launchSecurity type='sev'/><devices>", "encrypted" },
                 { "type='kvm'", "type='test'", "type 'kvm'" },
@@ -223,8 +232,8 @@ static void test_bind_refuses_options(void **state) {
 }
 
 static void test_bind_options(void **state) {
-        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *fixed = NULL, *alike = NULL, *fast = NULL,
-                            *back = NULL;
+        _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *fixed = NULL, *alike = NULL,
+                            *fast = NULL, *back = NULL;
         DomainInfo info;
         BindOptions b = options;
         Outcome o = {};
@@ -260,7 +269,8 @@ static void test_bind_options(void **state) {
 }
 
 static void test_read_live(void **state) {
-        _cleanup_free_ char *live = data_read("domain-live.xml"), *bound = data_read("domain-virt-install.bound.xml"),
+        _cleanup_free_ char *live = data_read("domain-live.xml"),
+                            *bound = data_read("domain-virt-install.bound.xml"),
                             *plain = data_read("domain-virt-install.xml");
         DomainInfo info;
         Outcome o = {};
@@ -293,15 +303,18 @@ static void test_read_live(void **state) {
 }
 
 static void test_memory_request(void **state) {
-        _cleanup_free_ char *live = data_read("domain-live.xml"), *plain = data_read("domain-virt-install.xml"), *xml = NULL;
+        _cleanup_free_ char *live = data_read("domain-live.xml"),
+                            *plain = data_read("domain-virt-install.xml"), *xml = NULL;
         Outcome o = {};
 
         assert_int_equal(domain_xml_memory_request(live, 1, 192 * MIB, &xml, &o), 0);
-        assert_string_equal(xml, "<memory model=\"virtio-mem\" access=\"shared\"><target dynamicMemslots=\"no\">"
-                                 "<size unit=\"KiB\">262144</size><node>1</node><block unit=\"KiB\">2048</block>"
-                                 "<requested unit=\"KiB\">196608</requested><current unit=\"KiB\">65536</current>"
-                                 "<address base=\"0x140000000\"/></target><alias name=\"ua-hmvisor-slow\"/>"
-                                 "<address type=\"pci\" domain=\"0x0000\" bus=\"0x06\" slot=\"0x00\" function=\"0x0\"/></memory>");
+        assert_string_equal(xml,
+                            "<memory model=\"virtio-mem\" access=\"shared\"><target dynamicMemslots=\"no\">"
+                            "<size unit=\"KiB\">262144</size><node>1</node><block unit=\"KiB\">2048</block>"
+                            "<requested unit=\"KiB\">196608</requested><current unit=\"KiB\">65536</current>"
+                            "<address base=\"0x140000000\"/></target><alias name=\"ua-hmvisor-slow\"/>"
+                            "<address type=\"pci\" domain=\"0x0000\" bus=\"0x06\" slot=\"0x00\" "
+                            "function=\"0x0\"/></memory>");
         assert_true(domain_xml_memory_request(live, 1, 258 * MIB, &xml, &o) < 0);
         assert_int_equal(o.code, OUTCOME_BAD_ARGUMENT);
         assert_true(domain_xml_memory_request(live, 1, MIB, &xml, &o) < 0);
@@ -326,12 +339,16 @@ static void test_policy_element(void **state) {
 }
 
 static void test_diff(void **state) {
-        _cleanup_free_ char *d = NULL, *far = NULL, *xml = NULL, *masked = NULL, *plain = data_read("domain-virt-install.xml");
+        _cleanup_free_ char *d = NULL, *far = NULL, *xml = NULL, *masked = NULL,
+                            *plain = data_read("domain-virt-install.xml");
 
         assert_int_equal(domain_xml_diff("a\nb\nc\nd\ne\nf\n", "a\nb\nc\nx\ne\nf\n", &d), 0);
         assert_string_equal(d, "--- before\n+++ after\n@@ -1,6 +1,6 @@\n a\n b\n c\n-d\n+x\n e\n f\n");
-        assert_int_equal(domain_xml_diff("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n", "2\n3\n4\n5\n6\n7\n8\n9\n10\n11\nz\n", &far), 0);
-        assert_string_equal(far, "--- before\n+++ after\n@@ -1,4 +1,3 @@\n-1\n 2\n 3\n 4\n@@ -9,3 +8,4 @@\n 9\n 10\n 11\n+z\n");
+        assert_int_equal(domain_xml_diff("1\n2\n3\n4\n5\n6\n7\n8\n9\n10\n11\n",
+                                         "2\n3\n4\n5\n6\n7\n8\n9\n10\n11\nz\n", &far),
+                         0);
+        assert_string_equal(far, "--- before\n+++ after\n@@ -1,4 +1,3 @@\n-1\n 2\n 3\n 4\n@@ -9,3 +8,4 @@\n "
+                                 "9\n 10\n 11\n+z\n");
 
         /* neither layout nor passwords show */
         xml = edited(plain, "listen='127.0.0.1' passwd='geheim'", "listen='127.0.0.2'   passwd='secret'");

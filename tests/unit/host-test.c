@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Tier discovery and the placement of a mapping, on small trees of sysfs and procfs that each test makes in a
- * folder of its own.
+ * Tier discovery and the placement of a mapping, on small trees of sysfs and procfs that each test makes in
+ * a folder of its own.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -37,8 +37,8 @@ static void put_node(unsigned node, unsigned mib, const char *cpus, const char *
         char path[128], text[256];
 
         snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/meminfo", node);
-        snprintf(text, sizeof(text), "Node %u MemTotal:       %u kB\nNode %u MemFree:        %u kB\n", node, mib * 1024, node,
-                 mib * 512);
+        snprintf(text, sizeof(text), "Node %u MemTotal:       %u kB\nNode %u MemFree:        %u kB\n", node,
+                 mib * 1024, node, mib * 512);
         put(path, text);
         snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", node);
         put(path, cpus);
@@ -204,24 +204,32 @@ static void test_mapping(void **state) {
         uint64_t bytes[HOST_NODES_MAX];
 
         put("/proc/42/maps",
-            "7f0000000000-7f0010000000 rw-s 00000000 00:01 1001                       /memfd:memory-backend-memfd (deleted)\n"
-            "7f0010000000-7f0020000000 rw-s 10000000 00:01 1001                       /memfd:memory-backend-memfd (deleted)\n"
-            "7f0020000000-7f0030000000 rw-s 00000000 00:01 1002                       /memfd:memory-backend-memfd (deleted)\n"
+            "7f0000000000-7f0010000000 rw-s 00000000 00:01 1001                       "
+            "/memfd:memory-backend-memfd (deleted)\n"
+            "7f0010000000-7f0020000000 rw-s 10000000 00:01 1001                       "
+            "/memfd:memory-backend-memfd (deleted)\n"
+            "7f0020000000-7f0030000000 rw-s 00000000 00:01 1002                       "
+            "/memfd:memory-backend-memfd (deleted)\n"
             "7f0030000000-7f0031000000 rw-p 00000000 00:00 0\n"
             "7f0032000000-7f0033000000 rw-p 00000000 00:00 0                          [stack]\n");
         put("/proc/42/numa_maps",
-            "7f0000000000 bind:0 file=/memfd:memory-backend-memfd\\040(deleted) dirty=12 active=0 N0=10 N1=2 kernelpagesize_kB=4\n"
-            "7f0010000000 bind:0 file=/memfd:memory-backend-memfd\\040(deleted) dirty=5 N0=5 kernelpagesize_kB=4\n"
-            "7f0020000000 bind:1 file=/memfd:memory-backend-memfd\\040(deleted) huge dirty=3 N1=3 kernelpagesize_kB=2048\n"
+            "7f0000000000 bind:0 file=/memfd:memory-backend-memfd\\040(deleted) dirty=12 active=0 N0=10 "
+            "N1=2 kernelpagesize_kB=4\n"
+            "7f0010000000 bind:0 file=/memfd:memory-backend-memfd\\040(deleted) dirty=5 N0=5 "
+            "kernelpagesize_kB=4\n"
+            "7f0020000000 bind:1 file=/memfd:memory-backend-memfd\\040(deleted) huge dirty=3 N1=3 "
+            "kernelpagesize_kB=2048\n"
             "7f0030000000 default anon=7 dirty=7 N0=7 kernelpagesize_kB=4\n"
             "7f0032000000 default stack anon=1 dirty=1 N0=1 N99=5 kernelpagesize_kB=4\n");
-        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0000001000, bytes), 0);   /* both pieces of the file */
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0000001000, bytes),
+                         0); /* both pieces of the file */
         assert_int_equal(bytes[0], 15 * 4096);
         assert_int_equal(bytes[1], 2 * 4096);
         assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0020000000, bytes), 0);
         assert_int_equal(bytes[0], 0);
         assert_int_equal(bytes[1], 6 * MIB);
-        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0030000000, bytes), 0);   /* anonymous: that piece only */
+        assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0030000000, bytes),
+                         0); /* anonymous: that piece only */
         assert_int_equal(bytes[0], 7 * 4096);
         assert_int_equal(host_mapping_node_bytes(root, 42, 0x7f0032ffffff, bytes), 0);
         assert_int_equal(bytes[0], 4096);

@@ -159,7 +159,8 @@ static void test_errors(void **state) {
         assert_int_equal(virt_agent(f.virt, f.uuid, "{\"execute\":\"guest-ping\"}", 1, on_result, &f), 0);
         run_until(&f, &f.n_results, 2);
         assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
-        assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f), 0);
+        assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f),
+                         0);
         run_until(&f, &f.n_results, 3);
         assert_int_equal(f.outcome.code, OUTCOME_NO_DOMAIN);
         assert_non_null(strstr(f.outcome.text, "virsh list --all"));
@@ -213,7 +214,8 @@ static void test_no_libvirt(void **state) {
         run_until(&f, &f.n[VIRT_DISCONNECTED], 1);
         assert_true(*f.last[VIRT_DISCONNECTED].detail);
         assert_false(virt_is_connected(f.virt));
-        assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f), 0);
+        assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f),
+                         0);
         assert_int_equal(f.n_results, 0);
         run_until(&f, &f.n_results, 1);
         assert_int_equal(f.outcome.code, OUTCOME_NO_LIBVIRT);
