@@ -19,7 +19,8 @@ BUS_CONFIG = '''<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Config
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
 <busconfig>
   <type>system</type>
-  <listen>unix:path=%s</listen>
+  <listen>unix:path=%(path)s/bus</listen>
+  <servicedir>%(path)s/services</servicedir>
   <auth>EXTERNAL</auth>
   <policy context="default">
     <allow user="*"/>
@@ -105,7 +106,11 @@ class BusTest(unittest.TestCase):
         cls.path = pathlib.Path(cls.folder.name)
         cls.path.chmod(0o755)
         cls.address = f'unix:path={cls.path}/bus'
-        (cls.path / 'bus.conf').write_text(BUS_CONFIG % (cls.path / 'bus'))
+        (cls.path / 'bus.conf').write_text(BUS_CONFIG % {'path': cls.path})
+        # As installed, the daemon can be activated; what does so leaves a mark.
+        (cls.path / 'services').mkdir()
+        (cls.path / 'services' / 'org.hmvisor1.service').write_text(
+            f'[D-BUS Service]\nName=org.hmvisor1\nUser=root\nExec=/usr/bin/touch {cls.path}/activated\n')
         # Another user may not see into the build folder.
         cls.hmvctl = cls.path / 'hmvctl'
         shutil.copy(os.environ['HMVCTL'], cls.hmvctl)

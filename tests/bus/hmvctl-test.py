@@ -151,6 +151,7 @@ class Errors(Base):
     def test_no_daemon(self):
         self.fake.stop()
         self.assertIn('systemctl start hmvisord', self.fails(15, 'list'))
+        self.assertFalse((self.path / 'activated').exists(), 'who stopped the daemon wants it stopped')
         code, output, _ = self.run_hmvctl('version')
         self.assertEqual((code, output[:7]), (15, 'hmvctl:'))
 
