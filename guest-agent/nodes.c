@@ -50,8 +50,8 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
                         continue;
                 if (sscanf(line, " pages free %" SCNu64, &v) == 1)
                         zones[n - 1].free = v;
-                else if (sscanf(line, " high %" SCNu64, &v) == 1 && zones[n - 1].high == 0)
-                        zones[n - 1].high = v; /* the first one: each CPU's list has a "high:" of its own */
+                else if (sscanf(line, " high %" SCNu64, &v) == 1) /* each CPU's list has a "high:", not meant here */
+                        zones[n - 1].high = v;
                 else if (sscanf(line, " spanned %" SCNu64, &v) == 1)
                         zones[n - 1].spanned = v;
                 else if (sscanf(line, " managed %" SCNu64, &v) == 1)
