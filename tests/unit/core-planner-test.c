@@ -108,7 +108,7 @@ static void test_gain_must_be_felt(void **state) {
         PlanQuestion q = question();
         Plan p;
 
-        heatmap_set_heat(&map, DRAM, 3, 60);
+        heatmap_set_heat(&map, DRAM, 3, 255);
         plan_compute(&q, &p);
         assert_int_equal(p.pages, 3);
         heatmap_set_heat(&map, 0, DRAM - 3, 255);

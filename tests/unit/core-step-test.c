@@ -94,6 +94,7 @@ static void acknowledge(Rig *g, uint64_t order, AckState state) {
 static void test_life_of_an_order(void **state) {
         Rig *g = *state;
         DomainTotals t;
+        HeatHistogram h;
         uint64_t order;
 
         step(g);
@@ -109,9 +110,12 @@ static void test_life_of_an_order(void **state) {
         assert_int_equal(g->decision.verdict, VERDICT_BUSY);
         acknowledge(g, order, ACK_RUNNING);
         assert_false(g->decided);
-        g->ack.promoted_pages = HOT;
+        g->ack.promoted_pages = g->ack.demoted_pages = HOT;
         memset(g->counters, 0, sizeof(g->counters));
         acknowledge(g, order, ACK_DONE);
+        assert_int_equal(core_get_heat(g->core, 7, &h), 0);
+        assert_int_equal(h.cells[0].pages[0], DRAM - HOT); /* heat follows the pages to where others left */
+        assert_int_equal(h.cells[1].pages[0], SLOW);
         assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
         memset(g->counters + DRAM + 4000, 10,
                HOT); /* new hot pages: not before two whole epochs have passed */
@@ -340,6 +344,68 @@ static void test_new_ranges(void **state) {
         assert_int_equal(g->decision.verdict, VERDICT_NO_SAMPLES);
 }
 
+/* Three domains want more than the host's cap: equal shares, and the cap is kept within one tick. */
+static void test_host_cap_is_shared(void **state) {
+        DomainFacts three[3];
+        uint64_t pages = 0;
+        OrderList list;
+        Rig *g = *state;
+
+        for (uint64_t i = 0; i < 3; i++) {
+                three[i] = g->facts;
+                three[i].domain = i + 1;
+        }
+        g->in.domains = three;
+        g->in.n_domains = 3;
+        g->in.policy.migrate_bytes_per_sec = order_bytes(300);
+        step(g);
+        step(g);
+        assert_int_equal(core_step(g->core, &g->in, g->now + USEC_PER_SEC, &list), 0);
+        assert_int_equal(list.n_orders, 3);
+        for (size_t i = 0; i < list.n_orders; i++) {
+                assert_int_equal(list.orders[i].promote.n_pages, 100);
+                pages += list.orders[i].promote.n_pages;
+        }
+        assert_int_equal(pages, 300);
+        order_list_done(&list);
+}
+
+/* The host's cap is enough for one order in four seconds: the domains take turns. */
+static void test_domains_take_turns(void **state) {
+        AckFacts acks[3] = { 0 };
+        DomainFacts three[3];
+        uint64_t next = 1;
+        Rig *g = *state;
+
+        for (uint64_t i = 0; i < 3; i++) {
+                three[i] = g->facts;
+                three[i].domain = i + 1;
+        }
+        g->in.domains = three;
+        g->in.n_domains = 3;
+        g->in.policy.migrate_bytes_per_sec = order_bytes(16);
+        for (unsigned i = 0; i < 30; i++) {
+                OrderList list;
+
+                g->now += USEC_PER_SEC;
+                assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+                for (size_t k = 0; k < 3; k++)
+                        three[k].ack = NULL;
+                for (size_t k = 0; k < list.n_orders; k++) {
+                        uint64_t domain = list.orders[k].domain;
+
+                        assert_int_equal(domain, (next - 1) % 3 + 1);
+                        next++;
+                        acks[domain - 1] = (AckFacts){ .order = list.orders[k].order,
+                                                       .state = ACK_DONE,
+                                                       .promoted_pages = list.orders[k].promote.n_pages };
+                        three[domain - 1].ack = &acks[domain - 1];
+                }
+                order_list_done(&list);
+        }
+        assert_true(next > 6);
+}
+
 static void test_transitions(void **state) {
         static const char expected[_DOMAIN_STATE_MAX][_DOMAIN_STATE_MAX + 1] = { "-R--", "--BS", "-R-S",
                                                                                  "-R--" };
@@ -363,6 +429,8 @@ int main(void) {
                 WITH_RIG(test_absurd_values),
                 WITH_RIG(test_domains_come_and_go),
                 WITH_RIG(test_new_ranges),
+                WITH_RIG(test_host_cap_is_shared),
+                WITH_RIG(test_domains_take_turns),
                 cmocka_unit_test(test_transitions),
         };
 
