@@ -21,6 +21,7 @@ typedef struct PageList {
 /* One order to one guest. At most ORDER_PAGES_MAX pages and ORDER_RANGES_MAX ranges per list
  * (docs/protocol.md). The demote list holds more pages than promotion needs: the guest demotes only as many
  * as it lacks room for, and skips what it cannot move. */
+/* Within a band the demote list starts where the last one ended, and wraps once. */
 #define ORDER_PAGES_MAX 65536
 #define ORDER_RANGES_MAX 16384
 typedef struct Order {
