@@ -12,7 +12,7 @@ typedef struct Conf {
         HostPolicy host;
         DomainPolicy domain;          /* what a domain without a policy of its own gets */
         bool manage_bound;            /* manage every bound domain unless its policy says no (default: no) */
-        char *libvirt_uri;            /* NULL: libvirt's default system connection */
+        char *libvirt_uri;            /* NULL: qemu:///system */
         char *dram_nodes, *slow_nodes;   /* NULL: discover */
         usec_t sample_usec;           /* of the extension */
         usec_t duty_on_usec, duty_off_usec;   /* off 0: always on */

@@ -380,7 +380,9 @@ int virt_new(sd_event *event, const char *uri, VirtEventHandler handler, void *u
         v->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (v->wake_fd < 0)
                 return -errno;
-        if (uri && !(v->uri = strdup(uri)))
+        /* Not NULL: for a user other than root libvirt would then open that user's own session. */
+        v->uri = strdup(uri ?: "qemu:///system");
+        if (!v->uri)
                 return -ENOMEM;
         v->event = sd_event_ref(event);
         r = sd_event_add_io(event, &v->wake_source, v->wake_fd, EPOLLIN, on_wake, v);

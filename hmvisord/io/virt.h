@@ -56,7 +56,7 @@ typedef struct VirtResult {
 typedef void (*VirtEventHandler)(Virt *v, const VirtEvent *event, void *userdata);
 typedef void (*VirtCallback)(Virt *v, const VirtResult *result, void *userdata);
 
-/* Does not wait for libvirt: VIRT_CONNECTED comes later. uri NULL: libvirt's default. At most one Virt per
+/* Does not wait for libvirt: VIRT_CONNECTED comes later. uri NULL: qemu:///system. At most one Virt per
  * process at a time, as libvirt has one poll loop. Returns 0 or -errno. */
 int virt_new(sd_event *event, const char *uri, VirtEventHandler handler, void *userdata, Virt **ret);
 /* Waits, at most 5 s, for calls in flight; callbacks not yet delivered are called with TIMED_OUT. Not from a

@@ -128,6 +128,7 @@ host_stop() {
                 if pid=$(host_pid); then kill -9 "$pid"; fi
         fi
         rm -f "$host_overlay" "$host_pidfile" "$state_dir"/{qmp.sock,ssh.sock,port,meter,tool.key}
+        rm -rf "$meter_tools"
 }
 
 # ---- verbs ----

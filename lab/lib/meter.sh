@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # The meter: a plugin in the lab host's QEMU that counts loads, stores and instructions per physical node.
-# Owns $cache_dir/meter-KEY (plugin and reader) and the page $state_dir/meter.
+# Owns $cache_dir/meter-KEY (plugin and reader), their copy that a running host uses in $state_dir/meter.d, and the
+# page $state_dir/meter.
 
 meter_page=$state_dir/meter
+meter_tools=$state_dir/meter.d
 
 meter_folder() { echo "$cache_dir/meter-$(key_of meter)"; }
 
@@ -22,16 +24,17 @@ meter_build() {
 
 meter_prepare() {
         rm -f "$meter_page"
-        meter_folder >"$state_dir/meter.folder"
+        rm -rf "$meter_tools"
+        cp -r "$(meter_folder)" "$meter_tools"      # the cache may move on while the host runs
 }
 
 # The words that load the plugin into QEMU.
 meter_arguments() {
-        printf -- '-plugin file=%s/meter.so,page=%s,nodes=%s:%s\n' "$(cat "$state_dir/meter.folder")" "$meter_page" \
+        printf -- '-plugin file=%s/meter.so,page=%s,nodes=%s:%s\n' "$meter_tools" "$meter_page" \
                 "$(numfmt --from=iec "$host_dram")" "$(numfmt --from=iec "$host_slow")"
 }
 
-meter_read() { "$(cat "$state_dir/meter.folder")/meter-read" "$meter_page" "$@"; }
+meter_read() { "$meter_tools/meter-read" "$meter_page" "$@"; }
 
 # A vCPU sees the switch when it idles or resumes; stop and cont make all of them do so at once.
 meter_switch() {

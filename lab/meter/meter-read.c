@@ -72,12 +72,14 @@ static MeterCounters page_sum(const MeterPage *p) {
 
 static void print_counts(const MeterPage *p, const MeterCounters *c, double seconds, bool json) {
         if (json) {
-                printf("{\"active\":%s,\"seconds\":%.3f,\"instructions\":%" PRIu64 ",\"other_accesses\":%" PRIu64 ",\"nodes\":[",
+                printf("{\"active\":%s,\"seconds\":%.3f,\"instructions\":%" PRIu64
+                       ",\"other_accesses\":%" PRIu64 ",\"nodes\":[",
                        p->active ? "true" : "false", seconds, c->instructions, c->other_accesses);
                 for (unsigned n = 0; n < p->n_nodes; n++)
-                        printf("%s{\"node\":%u,\"loads\":%" PRIu64 ",\"stores\":%" PRIu64 ",\"load_bytes\":%" PRIu64
-                               ",\"store_bytes\":%" PRIu64 "}",
-                               n ? "," : "", n, c->loads[n], c->stores[n], c->load_bytes[n], c->store_bytes[n]);
+                        printf("%s{\"node\":%u,\"loads\":%" PRIu64 ",\"stores\":%" PRIu64
+                               ",\"load_bytes\":%" PRIu64 ",\"store_bytes\":%" PRIu64 "}",
+                               n ? "," : "", n, c->loads[n], c->stores[n], c->load_bytes[n],
+                               c->store_bytes[n]);
                 printf("]}\n");
                 return;
         }
@@ -86,7 +88,8 @@ static void print_counts(const MeterPage *p, const MeterCounters *c, double seco
         for (unsigned n = 0; n < p->n_nodes; n++)
                 printf("%-6u %16" PRIu64 " %16" PRIu64 " %16" PRIu64 " %16" PRIu64 "\n",
                        n, c->loads[n], c->stores[n], c->load_bytes[n], c->store_bytes[n]);
-        printf("%-6s %16" PRIu64 "\ninstructions: %" PRIu64 "\n", "other", c->other_accesses, c->instructions);
+        printf("%-6s %16" PRIu64 "\ninstructions: %" PRIu64 "\n", "other", c->other_accesses,
+               c->instructions);
 }
 
 int main(int argc, char **argv) {

@@ -82,8 +82,10 @@ static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         for (size_t i = 0; i < n; i++) {
                 struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
-                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64, instructions, 1);
-                qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW, NULL);
+                qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64,
+                                                                    instructions, 1);
+                qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW,
+                                                 NULL);
         }
 }
 
@@ -164,7 +166,8 @@ int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, 
                         nodes = argv[i] + 6;
 
         if (!path || !nodes || nodes_parse(nodes) < 0) {
-                fprintf(stderr, "meter: needs page=PATH and nodes=BYTES:BYTES, at most %d nodes\n", METER_NODES_MAX);
+                fprintf(stderr, "meter: needs page=PATH and nodes=BYTES:BYTES, at most %d nodes\n",
+                        METER_NODES_MAX);
                 return -1;
         }
         if (!info->system_emulation || info->system.max_vcpus > METER_VCPUS_MAX) {

@@ -79,7 +79,8 @@ static uint64_t now_usec(void) {
 static long set_policy(void *base, uint64_t size, int mode, int node) {
         unsigned long mask = node >= 0 ? 1UL << node : 0;
 
-        return syscall(SYS_mbind, base, size, mode, node >= 0 ? &mask : NULL, node >= 0 ? NODES_MAX + 1UL : 0UL, 0U);
+        return syscall(SYS_mbind, base, size, mode, node >= 0 ? &mask : NULL,
+                       node >= 0 ? NODES_MAX + 1UL : 0UL, 0U);
 }
 
 /* Adds to ret_by_node the number of pages of the set on each node; ret_elsewhere: not present or unknown. */
@@ -331,7 +332,9 @@ static int query(const Options *o) {
 
         fd = socket_make(o->socket_path, &sa);
         if (fd < 0 || connect(fd, (struct sockaddr*) &sa, sizeof sa) < 0) {
-                fprintf(stderr, "hmv-workload: no workload answers at '%s' (%m): start one with --hot SIZE\n", o->socket_path);
+                fprintf(stderr,
+                        "hmv-workload: no workload answers at '%s' (%m): start one with --hot SIZE\n",
+                        o->socket_path);
                 return 1;
         }
         f = write(fd, o->reset_gap ? "r" : "q", 1) == 1 ? fdopen(fd, "r") : NULL;
@@ -353,7 +356,8 @@ static int run(const Options *o) {
         r = o->cold_fill ? set_fill(&w.cold, o->cold_node, o->thp) :
                 o->cold_size > 0 ? set_place(&w.cold, o->cold_size, o->cold_node, o->thp) : 0;
         if (r < 0) {
-                fprintf(stderr, "hmv-workload: cannot place the cold set on node %d: %s\n", o->cold_node, strerror(-r));
+                fprintf(stderr, "hmv-workload: cannot place the cold set on node %d: %s\n", o->cold_node,
+                        strerror(-r));
                 return 1;
         }
         r = set_place(&w.hot, o->hot_size, o->hot_node, o->thp);
@@ -364,13 +368,15 @@ static int run(const Options *o) {
         }
         listener = socket_listen(o->socket_path);
         if (listener < 0) {
-                fprintf(stderr, "hmv-workload: cannot listen at '%s': %s\n", o->socket_path, strerror(-listener));
+                fprintf(stderr, "hmv-workload: cannot listen at '%s': %s\n", o->socket_path,
+                        strerror(-listener));
                 return 1;
         }
 
         w.started_usec = now_usec();
         next_report = w.started_usec;
-        if (pthread_create(&writer, NULL, writer_run, &w) != 0 || pthread_create(&ticker, NULL, ticker_run, &w) != 0) {
+        if (pthread_create(&writer, NULL, writer_run, &w) != 0 ||
+            pthread_create(&ticker, NULL, ticker_run, &w) != 0) {
                 fprintf(stderr, "hmv-workload: cannot start a thread\n");
                 return 1;
         }
@@ -382,7 +388,8 @@ static int run(const Options *o) {
                 if (o->report_path && now_usec() >= next_report) {
                         r = workload_report_file(&w, o->report_path);
                         if (r < 0)
-                                fprintf(stderr, "hmv-workload: cannot write '%s': %s\n", o->report_path, strerror(-r));
+                                fprintf(stderr, "hmv-workload: cannot write '%s': %s\n", o->report_path,
+                                        strerror(-r));
                         next_report = now_usec() + 1000000;
                 }
                 if (o->seconds > 0 && now_usec() - w.started_usec >= o->seconds * UINT64_C(1000000))
@@ -408,7 +415,8 @@ static int parse_size(const char *text, uint64_t *ret) {
                 return -EINVAL;
         if (*end != '\0') {
                 unit = strchr(units, *end);
-                if (!unit || end[1] != '\0' || __builtin_mul_overflow(n, UINT64_C(1) << (10 * (unit - units + 1)), &n))
+                if (!unit || end[1] != '\0' ||
+                    __builtin_mul_overflow(n, UINT64_C(1) << (10 * (unit - units + 1)), &n))
                         return -EINVAL;
         }
         *ret = n;
@@ -444,14 +452,33 @@ static int wrong(const char *option, const char *value) {
 
 /* 0 to go on, 1 when all is done (help), or -EINVAL after a message. */
 static int options_parse(Options *o, int argc, char **argv) {
-        enum { HOT = 256, COLD, HOT_NODE, COLD_NODE, THP, SECONDS, SEED, REPORT, SOCKET, QUERY, RESET, HELP };
+        enum {
+                HOT = 256,
+                COLD,
+                HOT_NODE,
+                COLD_NODE,
+                THP,
+                SECONDS,
+                SEED,
+                REPORT,
+                SOCKET,
+                QUERY,
+                RESET,
+                HELP
+        };
         static const struct option table[] = {
-                { "hot", required_argument, NULL, HOT },             { "cold", required_argument, NULL, COLD },
-                { "hot-node", required_argument, NULL, HOT_NODE },   { "cold-node", required_argument, NULL, COLD_NODE },
-                { "thp", required_argument, NULL, THP },             { "seconds", required_argument, NULL, SECONDS },
-                { "seed", required_argument, NULL, SEED },           { "report", required_argument, NULL, REPORT },
-                { "socket", required_argument, NULL, SOCKET },       { "query", no_argument, NULL, QUERY },
-                { "reset-gap", no_argument, NULL, RESET },           { "help", no_argument, NULL, HELP },
+                { "hot", required_argument, NULL, HOT },
+                { "cold", required_argument, NULL, COLD },
+                { "hot-node", required_argument, NULL, HOT_NODE },
+                { "cold-node", required_argument, NULL, COLD_NODE },
+                { "thp", required_argument, NULL, THP },
+                { "seconds", required_argument, NULL, SECONDS },
+                { "seed", required_argument, NULL, SEED },
+                { "report", required_argument, NULL, REPORT },
+                { "socket", required_argument, NULL, SOCKET },
+                { "query", no_argument, NULL, QUERY },
+                { "reset-gap", no_argument, NULL, RESET },
+                { "help", no_argument, NULL, HELP },
                 {},
         };
         uint64_t n;
@@ -500,8 +527,10 @@ static int options_parse(Options *o, int argc, char **argv) {
                 default:     return -EINVAL;
                 }
 
-        if (optind < argc || (o->query ? o->hot_size > 0 : o->hot_size < PAGE) || (o->cold_fill && o->cold_node < 0)) {
-                fprintf(stderr, "hmv-workload: needs --hot SIZE (and --cold-node with --cold fill), or --query; see --help\n");
+        if (optind < argc || (o->query ? o->hot_size > 0 : o->hot_size < PAGE) ||
+            (o->cold_fill && o->cold_node < 0)) {
+                fprintf(stderr, "hmv-workload: needs --hot SIZE (and --cold-node with --cold fill), or "
+                                "--query; see --help\n");
                 return -EINVAL;
         }
         return 0;
