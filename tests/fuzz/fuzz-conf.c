@@ -42,7 +42,7 @@ static void put(const void *data, size_t size) {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         _cleanup_free_ char *text = strndup((const char *) data, size), *dump = NULL, *again = NULL,
-                            *words = NULL;
+                            *words = NULL, *back = NULL;
         DomainPolicy p = domain_policy_default();
         Outcome o = {};
         Conf c, d;
