@@ -18,11 +18,16 @@
 #include <string.h>
 #include <unistd.h>
 
+/* qemu-plugin.h: qemu_info_t begins with the name of the target */
+typedef struct PluginInfo {
+    const char *target_name;
+} PluginInfo;
+
 /* qemu-plugin.h: what QEMU looks for in a plugin; 2 suits QEMU 9.0 to 11.x */
 __attribute__((visibility("default"))) int qemu_plugin_version = 2;
 
 __attribute__((visibility("default"))) int
-qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv);
+qemu_plugin_install(uint64_t id, const PluginInfo *info, int argc, char **argv);
 
 static QemuSymbols symbols;
 static Sampler sampler;
@@ -287,10 +292,18 @@ static void migration_watch(void)
     }
 }
 
-int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
+int qemu_plugin_install(uint64_t id, const PluginInfo *info, int argc,
+                        char **argv)
 {
     int r = qemu_symbols_load(&symbols, refusal, sizeof(refusal));
 
+    /* The dirty bitmap has a bit per page of the target: 4 KiB must be it */
+    if (r == 0 && strcmp(info->target_name, "x86_64") != 0) {
+        snprintf(refusal, sizeof(refusal),
+                 "the guest is '%s': use a guest of type x86_64",
+                 info->target_name);
+        r = -ENOENT;
+    }
     if (r < 0) {
         fprintf(stderr,
                 "hmvisor-hotness: %s. The VM runs, without tracking.\n",

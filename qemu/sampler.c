@@ -17,11 +17,13 @@
  *   blocks are looked up after the sync for the same reason.
  * - What we cleared before does not matter: migration's own bitmap starts
  *   with all ones (ram_list_init_bitmaps()), and a log that is on already
- *   counts on for it.  Bits in our favour are only ever lost by us: after a
- *   pause the first sample is thrown away.
+ *   counts on for it.  Afterwards our first sample is thrown away.
  * - calc-dirty-rate shares our bit, and asserts that it is still set when it
  *   stops.  While it measures we neither sample nor stop; its own stop
  *   switches the log off, and we notice.
+ * - We do without memory_global_after_dirty_log_sync(): it drops the BQL, and
+ *   a write that a TCG vCPU has under way costs us one count, no migration
+ *   anything, as its own first sync waits for that vCPU.
  * - A stop while the VM is paused is put off by QEMU until it runs, and taken
  *   back by the next start: both are QEMU's own rules, we only call.
  *
@@ -38,8 +40,9 @@
 #include <string.h>
 #include <time.h>
 
+/* Samples take at most one part in so many of the time */
+#define SAMPLE_TIME_SHARE 10
 /* How often to retry a stop that calc-dirty-rate put off */
-#define SAMPLE_TIME_SHARE 10 /* samples take at most 1/10 of the time */
 #define STOP_RETRY_US 200000
 
 static const char *const state_names[] = {
@@ -226,6 +229,7 @@ static bool sample(Sampler *s)
         s->dropped++;
     } else if (is_sound) {
         table_set_epoch(&s->table, ++s->epochs);
+        s->has_counted = true;
     }
     table_leave(&s->table);
     return is_sound;
@@ -331,6 +335,7 @@ static bool track(Sampler *s, int64_t now)
         }
         s->phase_end_us = now + set->on_ms * 1000;
         s->sample_due_us = now;
+        s->has_counted = false;
     }
     set_state(s, HOTNESS_TRACKING, "");
 
@@ -340,7 +345,8 @@ static bool track(Sampler *s, int64_t now)
         }
         s->sample_due_us = next_sample_us(s, now);
     }
-    if (set->off_ms && s->state == HOTNESS_TRACKING &&
+    /* Dear samples stretch the on part until one of them has counted */
+    if (set->off_ms && s->state == HOTNESS_TRACKING && s->has_counted &&
         now >= s->phase_end_us) {
         log_stop(s);
         set_state(s, HOTNESS_RESTING, "");
@@ -356,7 +362,7 @@ static int64_t next_wake_us(const Sampler *s, int64_t now)
     switch (s->state) {
     case HOTNESS_TRACKING:
         wake = MIN(wake, s->sample_due_us);
-        if (s->settings.off_ms) {
+        if (s->settings.off_ms && s->has_counted) {
             wake = MIN(wake, s->phase_end_us);
         }
         break;

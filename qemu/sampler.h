@@ -43,6 +43,7 @@ typedef struct Sampler {
 
     bool is_logging;        /* our bit of global_dirty_tracking is on */
     bool is_fresh;          /* the next sample must be thrown away */
+    bool has_counted;       /* a sample since the log was switched on */
     unsigned int timer;     /* glib source, 0: none */
     int64_t sample_due_us;
     int64_t phase_end_us;   /* of the duty cycle, on or off */

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The extension inside the distribution's real QEMU (TCG), with a guest that writes exactly the pages it is told to.
+"""The extension inside the distribution's real QEMU, with a guest that writes exactly the pages it is told to.
 
 Usage: test-extension.py EXTENSION.so GUEST.elf MISSPELT.so"""
 import os
 import random
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -60,7 +62,7 @@ class Layout(Case):
         answer = self.make_vm().query()
         self.assertEqual(answer['state'], 'off')
         self.assertEqual(answer['reason'], '')
-        self.assertEqual(answer['log'], 'bitmap')
+        self.assertEqual(answer['log'], 'ring' if vm.HAS_RING else 'bitmap')
         self.assertEqual(answer['counters'], 2 * CELL // PAGE)
         self.assertEqual([(r['block'], r['gpa'], r['pages']) for r in answer['ranges']],
                          [('ram-node0', 0, CELL // PAGE), ('ram-node1', CELL, CELL // PAGE)])
@@ -95,10 +97,11 @@ class Counting(Case):
         pages += [PAGE * page for page in choice.sample(range(5 * MIB // PAGE, 2 * CELL // PAGE), 300)]
         pages = sorted(set(pages))
         machine.write_pages(pages)
-        answer = self.wait_epochs(machine, 5)
+        expected = sorted(self.counters_of(machine.query(), pages))
+        machine.wait('written pages', lambda a: all(table.map[PAGE + counter] >= 5 for counter in expected))
+        answer = self.wait_epochs(machine, 1)
         written = table.written(answer['counters'])
-        self.assertEqual(sorted(written), sorted(self.counters_of(answer, pages)))
-        self.assertGreaterEqual(min(written.values()), 5)
+        self.assertEqual(sorted(written), expected)
         self.assertLessEqual(max(written.values()), answer[EPOCHS] + 1)
         self.assertEqual(answer['state'], 'tracking')
         self.assertGreaterEqual(answer['dropped'], 1)
@@ -146,7 +149,7 @@ class Counting(Case):
         self.assertEqual(other.get(vm.EPOCH), answer[EPOCHS])
 
     def test_duty_cycle_rests(self):
-        machine, table = self.make_tracked(interval_ms=40, on_ms=200, off_ms=300)
+        machine, table = self.make_tracked(interval_ms=40, on_ms=400, off_ms=300)
         machine.write_pages([8 * MIB])
         first = machine.wait('rest', lambda a: a['state'] == 'resting')
         self.assertGreaterEqual(first[EPOCHS], 2)
@@ -177,9 +180,7 @@ class Sharing(Case):
             time.sleep(0.4)
             table.renew()
         self.assertEqual(machine.query()['state'], 'tracking')
-        begin = time.monotonic()
         answer = machine.wait('expiry', lambda a: a['state'] == 'expired', seconds=5)
-        self.assertLess(time.monotonic() - begin, 2.5)
         self.assertIn('did not renew its lease of 1000 ms', answer['reason'])
         before = table.map[:]
         machine.write_pages([8 * MIB])
@@ -289,7 +290,7 @@ class Migration(Case):
             time.sleep(0.02)
 
     def test_blocked_while_migrating_and_nothing_is_lost(self):
-        """Each page is written once at most: TCG's own migration can lose pages that are written all the time."""
+        """Each page is written once at most: under TCG, QEMU by itself can lose pages that are written all the time."""
         path = os.path.join(self.folder.name, 'migration')
         machine = self.make_vm()
         target = self.make_vm(name='target', incoming='unix:' + path)
@@ -352,7 +353,7 @@ class Migration(Case):
         machine.write_pages([8 * MIB])
         self.wait_epochs(machine, 1)
         for stop in (False, True):
-            machine.call('calc-dirty-rate', {'calc-time': 1, 'mode': 'dirty-bitmap'})
+            machine.call('calc-dirty-rate', {'calc-time': 1, 'mode': 'dirty-ring' if vm.HAS_RING else 'dirty-bitmap'})
             answer = machine.wait('block', lambda a: a['state'] == 'blocked', seconds=5)
             self.assertEqual(answer['reason'], 'QEMU measures the dirty rate')
             if stop:
@@ -364,6 +365,24 @@ class Migration(Case):
             machine.wait('tracking', lambda a: a['state'] == 'tracking')
             answer = self.wait_epochs(machine, 2)
             self.assertEqual(list(table.written(answer['counters'])), self.counters_of(answer, [8 * MIB]))
+
+    @unittest.skipUnless(shutil.which('qemu-img'), "there is no 'qemu-img'")
+    def test_a_snapshot_of_the_vm(self):
+        """savevm needs a disk that can hold it."""
+        disk = os.path.join(self.folder.name, 'disk.qcow2')
+        subprocess.run(['qemu-img', 'create', '-q', '-f', 'qcow2', disk, '1G'], check=True)
+        machine = self.make_vm(arguments=['-drive', f'file={disk},if=none,id=disk,format=qcow2'])
+        machine.run()
+        table = Table(machine.query()['counters'])
+        machine.start(table)
+        machine.write_pages([8 * MIB])
+        self.wait_epochs(machine, 1)
+        for command in ('savevm one', 'loadvm one'):
+            text = machine.call('human-monitor-command', {'command-line': command})
+            self.assertEqual(text, '')
+            answer = self.wait_epochs(machine, 2)
+            self.assertEqual(answer['state'], 'tracking')
+        self.assertIn(self.counters_of(answer, [8 * MIB])[0], table.written(answer['counters']))
 
 
 if __name__ == '__main__':

@@ -14,6 +14,9 @@ import subprocess
 import time
 
 QEMU = os.environ.get('HMV_QEMU', 'qemu-system-x86_64')
+# In the lab: kvm, or kvm,dirty-ring-size=4096
+ACCEL = os.environ.get('HMV_ACCEL', 'tcg')
+HAS_RING = 'dirty-ring-size' in ACCEL
 PAGE = 4096
 MIB = 1 << 20
 CELL = 64 * MIB
@@ -78,16 +81,17 @@ class Vm:
         fds = []
         self.errors_path = os.path.join(folder, name + '.err')
         socket_path = os.path.join(folder, name + '.qmp')
-        command = [QEMU, '-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none', '-accel', 'tcg', '-M', 'q35',
-                   '-m', f'{cells * 64}M,slots=2,maxmem=1G', '-smp', '1', '-plugin', f'file={plugin}', '-kernel', guest, '-S',
-                   '-qmp', f'unix:{socket_path},server=on,wait=off']
+        command = [QEMU, '-nodefaults', '-no-user-config', '-display', 'none', '-vga', 'none', '-accel', ACCEL,
+                   '-M', 'q35', '-m', f'{cells * 64}M,slots=2,maxmem=1G', '-smp', '1', '-plugin', f'file={plugin}',
+                   '-kernel', guest, '-S', '-qmp', f'unix:{socket_path},server=on,wait=off']
         for cell in range(cells):
             # Not on a disk: the guest would stall whenever the kernel writes pages back
             fd = os.memfd_create(f'ram-node{cell}')
             os.ftruncate(fd, CELL)
             fds.append(fd)
             self.memory.append(mmap.mmap(fd, CELL))
-            command += ['-object', f'memory-backend-file,id=ram-node{cell},size=64M,mem-path=/proc/self/fd/{fd},share=on',
+            backend = f'memory-backend-file,id=ram-node{cell},size=64M,mem-path=/proc/self/fd/{fd},share=on'
+            command += ['-object', backend,
                         '-numa', f'node,nodeid={cell},memdev=ram-node{cell}' + (',cpus=0' if cell == 0 else '')]
         if incoming:
             command += ['-incoming', incoming]
@@ -156,7 +160,7 @@ class Vm:
     def query(self):
         return self.call('__org.hmvisor_hotness-query')
 
-    def wait(self, what, check, seconds=30):
+    def wait(self, what, check, seconds=60):
         """Returns the first answer of query for which check(answer) holds."""
         deadline = time.monotonic() + seconds
         while True:
