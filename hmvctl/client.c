@@ -39,7 +39,8 @@ int client_open(Ctl *ctl, Outcome *o) {
                                    : ctl->address ? "bus at "
                                                   : "system bus";
 
-                return outcome_set(o, OUTCOME_NO_DAEMON, "cannot reach the %s%s: %s; is D-Bus running there?",
+                return outcome_set(o, OUTCOME_NO_DAEMON,
+                                   "cannot reach the %s%s: %s; is D-Bus running there?",
                                    what, ctl->host ?: ctl->address ?: "", strerror(-r));
         }
         ctl->bus = TAKE_PTR(bus);

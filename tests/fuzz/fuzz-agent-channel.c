@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Fuzz target: bytes of the host as hmvisor-ga takes them apart, cut into requests and carried out below an empty
- * root by a runner that moves nothing; and the same bytes as an answer of the stock agent to guest-info.
+ * Fuzz target: bytes of the host as hmvisor-ga takes them apart, cut into requests and carried out below an
+ * empty root by a runner that moves nothing; and the same bytes as an answer of the stock agent to
+ * guest-info.
  */
 #include <fcntl.h>
 #include <sys/stat.h>
