@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * What users ask for that changes a domain: bind, unbind, policy. Each is a chain of calls to libvirt; the first
- * failure ends it with what libvirt or the XML said, and nothing is changed before the last step.
+ * What users ask for that changes a domain: bind, unbind, policy. Each is a chain of calls to libvirt; the
+ * first failure ends it with what libvirt or the XML said, and nothing is changed before the last step.
  */
 #include <inttypes.h>
 #include <stdarg.h>
@@ -31,12 +31,16 @@ int action_new(Manager *m, const char *uuid, ManagerReply reply, void *userdata,
         Action *a;
 
         if (!d)
-                return outcome_set(o, OUTCOME_NO_DOMAIN, "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
+                return outcome_set(o, OUTCOME_NO_DOMAIN,
+                                   "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
         if (!m->connected)
-                return outcome_set(o, OUTCOME_NO_LIBVIRT, "domain '%s': libvirt cannot be reached; see 'systemctl status "
-                                   "libvirtd', hmvisord reconnects by itself", d->name);
+                return outcome_set(o, OUTCOME_NO_LIBVIRT,
+                                   "domain '%s': libvirt cannot be reached; see 'systemctl status "
+                                   "libvirtd', hmvisord reconnects by itself",
+                                   d->name);
         if (m->stopping || d->action)
-                return outcome_set(o, OUTCOME_DOMAIN_BUSY, "domain '%s': %s; try again when it is done", d->name,
+                return outcome_set(o, OUTCOME_DOMAIN_BUSY, "domain '%s': %s; try again when it is done",
+                                   d->name,
                                    m->stopping ? "hmvisord is stopping" : "another change is under way");
         a = calloc(1, sizeof(*a));
         if (!a)
@@ -75,8 +79,8 @@ void action_end(Action *a, const Outcome *o, const char *text) {
 static int action_not_started(Action *a, int r, Outcome *o) {
         if (r >= 0)
                 return 0;
-        (void) action_outcome(a, o, OUTCOME_DOMAIN_BUSY, "too much is asked of libvirt at once (%s); try again later",
-                              strerror(-r));
+        (void) action_outcome(a, o, OUTCOME_DOMAIN_BUSY,
+                              "too much is asked of libvirt at once (%s); try again later", strerror(-r));
         action_free(a);
         return -EIO;
 }
@@ -86,37 +90,24 @@ static void action_next(Action *a, int r) {
 
         if (r >= 0)
                 return;
-        (void) action_outcome(a, &o, OUTCOME_DOMAIN_BUSY, "too much is asked of libvirt at once (%s); try again later",
-                              strerror(-r));
-        action_end(a, &o, NULL);
-}
-
-/* libvirt's own failures name the domain already; those of the XML do not. */
-static void action_fail_xml(Action *a, const Outcome *why) {
-        Outcome o = {};
-
-        (void) action_outcome(a, &o, why->code, "%s", why->text);
+        (void) action_outcome(a, &o, OUTCOME_DOMAIN_BUSY,
+                              "too much is asked of libvirt at once (%s); try again later", strerror(-r));
         action_end(a, &o, NULL);
 }
 
 static void on_defined(Virt *v, const VirtResult *r, void *userdata) {
         Action *a = userdata;
         Domain *d = manager_domain(a->manager, a->uuid);
-        char note[512];
 
-        if (r->outcome.code != OUTCOME_OK) {
-                action_end(a, &r->outcome, NULL);
-                return;
-        }
-        snprintf(note, sizeof(note), "%s%s", a->unbind ? "unbound" : "bound",
-                 d && d->id >= 0 ? "; it runs on as it is: power it off and on for this to take effect" : "");
-        if (d) {
-                manager_tell(a->manager, d, a->unbind ? "unbind" : "bind", "%s", note);
+        if (r->outcome.code == OUTCOME_OK && d) {
+                manager_tell(a->manager, d, a->unbind ? "unbind" : "bind", "%s%s",
+                             a->unbind ? "unbound" : "bound",
+                             d->id >= 0
+                                     ? "; it runs on as it is: power it off and on for this to take effect"
+                                     : "");
                 domain_read_xml(d);
-                snprintf(note, sizeof(note), "domain '%.200s' is %s%s\n", d->name, a->unbind ? "unbound" : "bound",
-                         d->id >= 0 ? "; it runs on as it is: power it off and on for this to take effect" : "");
         }
-        action_end(a, &r->outcome, note);
+        action_end(a, &r->outcome, NULL);
 }
 
 static void on_xml_to_change(Virt *v, const VirtResult *r, void *userdata) {
@@ -128,8 +119,9 @@ static void on_xml_to_change(Virt *v, const VirtResult *r, void *userdata) {
                 action_end(a, &r->outcome, NULL);
                 return;
         }
-        if ((a->unbind ? domain_xml_unbind(r->text, &xml, &o) : domain_xml_bind(r->text, &a->bind, &xml, &o)) < 0) {
-                action_fail_xml(a, &o);
+        if ((a->unbind ? domain_xml_unbind(r->text, &xml, &o)
+                       : domain_xml_bind(r->text, &a->bind, &xml, &o)) < 0) {
+                action_end(a, &o, NULL);
                 return;
         }
         if (!a->dry_run) {
@@ -158,8 +150,8 @@ static void bind_tier_fill(const HostTiers *t, Tier tier, BindTier *ret) {
                 if (tier == TIER_SLOW)
                         ret->distance = MIN(ret->distance, n->distance_from_dram);
                 if (*n->cpus && used + strlen(n->cpus) + 2 < sizeof(ret->cpus))
-                        used += (size_t) snprintf(ret->cpus + used, sizeof(ret->cpus) - used, "%s%s", used ? "," : "",
-                                                  n->cpus);
+                        used += (size_t) snprintf(ret->cpus + used, sizeof(ret->cpus) - used, "%s%s",
+                                                  used ? "," : "", n->cpus);
         }
 }
 
@@ -174,23 +166,28 @@ static int bind_tiers(Action *a, const HostTiers *t, Outcome *o) {
                 bind_tier_fill(t, tier, &a->bind.tiers[tier]);
                 host_tiers_nodelist(t, tier, true, suggested, sizeof(suggested));
                 if (a->bind.tiers[tier].nodes[0] == '\0')
-                        return outcome_set(o, OUTCOME_NO_TIER, "this host has no %s tier%s%s; name its nodes by %s= below "
-                                           "[Tiers] in /etc/hmvisor/hmvisord.conf", tier_to_string(tier),
-                                           *suggested ? ", though by its distance this looks like one: node " : "",
+                        return outcome_set(o, OUTCOME_NO_TIER,
+                                           "this host has no %s tier%s%s; name its nodes by %s= below "
+                                           "[Tiers] in /etc/hmvisor/hmvisord.conf",
+                                           tier_to_string(tier),
+                                           *suggested ? ", though by its distance this looks like one: node "
+                                                      : "",
                                            suggested, key);
                 for (size_t i = 0; i < t->n_nodes; i++)
                         if (t->nodes[i].tier == tier && t->nodes[i].source != TIER_FROM_DISTANCE)
                                 total += t->nodes[i].total_bytes;
                 if (wanted[tier] > total)
-                        return action_outcome(a, o, OUTCOME_NO_ROOM, "%s of %s memory are wanted, and the tier (node %s) has "
-                                              "%s; ask for less", size_format(want, wanted[tier]), tier_to_string(tier),
+                        return action_outcome(a, o, OUTCOME_NO_ROOM,
+                                              "%s of %s memory are wanted, and the tier (node %s) has "
+                                              "%s; ask for less",
+                                              size_format(want, wanted[tier]), tier_to_string(tier),
                                               a->bind.tiers[tier].nodes, size_format(have, total));
         }
         return 0;
 }
 
-int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply, void *userdata,
-                 Outcome *o) {
+int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply,
+                 void *userdata, Outcome *o) {
         _cleanup_(action_freep) Action *a = NULL;
         HostTiers tiers;
         int r;
@@ -215,7 +212,8 @@ int manager_bind(Manager *m, const char *uuid, const BindRequest *request, Manag
         return action_not_started(TAKE_PTR(a), r, o);
 }
 
-int manager_unbind(Manager *m, const char *uuid, bool dry_run, ManagerReply reply, void *userdata, Outcome *o) {
+int manager_unbind(Manager *m, const char *uuid, bool dry_run, ManagerReply reply, void *userdata,
+                   Outcome *o) {
         Action *a;
         int r;
 
@@ -238,8 +236,8 @@ static bool word_is_named(const char *words, const char *word, size_t key_len) {
         return false;
 }
 
-/* The words kept so far, without those that `words` says anew, then `words`: what the user said stays said, also
- * where it equals today's default. */
+/* The words kept so far, without those that `words` says anew, then `words`: what the user said stays said,
+ * also where it equals today's default. */
 static int words_merge(const char *kept, const char *words, char **ret) {
         char *merged = malloc(strlen(kept) + strlen(words) + 2);
         size_t used = 0;
@@ -294,7 +292,8 @@ static void on_policy_read(Virt *v, const VirtResult *r, void *userdata) {
                 free(kept);
                 kept = strdup("");   /* what cannot be read is replaced */
         }
-        if (!kept || words_merge(kept, a->words, &merged) < 0 || domain_xml_policy_element(merged, &element) < 0)
+        if (!kept || words_merge(kept, a->words, &merged) < 0 ||
+            domain_xml_policy_element(merged, &element) < 0)
                 (void) outcome_set(&o, OUTCOME_FAILED, "out of memory");
         else if (strlen(merged) >= sizeof(a->info.policy_text))
                 (void) action_outcome(a, &o, OUTCOME_BAD_ARGUMENT, "the policy would be too long");
@@ -307,8 +306,8 @@ static void on_policy_read(Virt *v, const VirtResult *r, void *userdata) {
         action_next(a, virt_set_metadata(v, a->uuid, element, a->live, a->config, on_policy_kept, a));
 }
 
-int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config, ManagerReply reply,
-                       void *userdata, Outcome *o) {
+int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config,
+                       ManagerReply reply, void *userdata, Outcome *o) {
         _cleanup_(action_freep) Action *a = NULL;
         const Domain *d;
         DomainPolicy p;
@@ -323,7 +322,8 @@ int manager_set_policy(Manager *m, const char *uuid, const char *words, bool liv
                 return r;
         d = manager_domain(m, uuid);
         if (live && d->id < 0)
-                return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; use --config to change what it starts with",
+                return outcome_set(o, OUTCOME_DOMAIN_OFF,
+                                   "domain '%s' is off; use --config to change what it starts with",
                                    d->name);
         a->live = live || (!config && d->id >= 0);
         a->config = config || !a->live;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A longer action of a user: who waits for its end, and which domain it is about. The domain may vanish meanwhile,
- * so it is looked up anew at each step. manager-action.c and manager-verify.c only.
+ * A longer action of a user: who waits for its end, and which domain it is about. The domain may vanish
+ * meanwhile, so it is looked up anew at each step. manager-action.c and manager-verify.c only.
  */
 #pragma once
 
