@@ -7,14 +7,16 @@
 
 #include "io/host-internal.h"
 
-/* Values of a node's subtype, see "Kinds of memory" in hwloc's manual. What is not named stays unknown. */
+/* Values of a node's subtype, see "Kinds of memory" in hwloc's manual. What is not named stays unknown.
+ * "DRAM" is left out on purpose: it names the chips, also those of an expander (seen with hwloc 2.12 on a
+ * slow node with an HMAT), so whether such a node is slow is for the kernel's tiers and the CPUs to say. */
 static bool tier_of_subtype(const char *subtype, Tier *ret) {
         static const struct {
                 const char *subtype;
                 Tier tier;
         } table[] = {
-                { "DRAM", TIER_DRAM },     { "HBM", TIER_DRAM },      { "MCDRAM", TIER_DRAM },
-                { "NVM", TIER_SLOW },      { "CXL-DRAM", TIER_SLOW }, { "CXL-NVM", TIER_SLOW },
+                { "HBM", TIER_DRAM },      { "MCDRAM", TIER_DRAM },  { "NVM", TIER_SLOW },
+                { "CXL-DRAM", TIER_SLOW }, { "CXL-NVM", TIER_SLOW },
         };
 
         for (size_t i = 0; subtype && i < ELEMENTSOF(table); i++)
