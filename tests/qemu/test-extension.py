@@ -350,6 +350,8 @@ class Migration(Case):
     def test_measuring_the_dirty_rate_keeps_its_log(self):
         """It shares our bit, and QEMU aborts where someone else clears it."""
         machine, table = self.make_tracked()
+        if machine.query()['qemu'].startswith('7.') and vm.ACCEL == 'tcg':
+            self.skipTest('QEMU 7.2 crashes by itself in calc-dirty-rate without KVM')
         machine.write_pages([8 * MIB])
         self.wait_epochs(machine, 1)
         for stop in (False, True):
