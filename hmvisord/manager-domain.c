@@ -7,6 +7,8 @@
 #include "base/units.h"
 #include "manager-internal.h"
 
+#define BALANCED_USEC (10 * USEC_PER_SEC) /* with nothing to move, before tracking rests */
+
 struct DomainCall {
         Manager *manager;
         uint64_t key;
@@ -82,20 +84,57 @@ static void domain_drop_conversations(Domain *d) {
         d->agent = agent_link_free(d->agent);
         d->held = false;
         d->lost_order = 0;
+        d->effort = EFFORT_GLANCE;
+        d->balanced_since = 0;
         d->key = ++d->manager->last_key;
         d->xml_asked = d->xml_again = false;
 }
 
+/* RAM blocks are named after libvirt's memory backends: "ram-nodeN" is cell N, "mem" and a device's alias,
+ * behind the device's path, is that device. */
+bool cell_owns_block(const DomainCell *c, const char *block, bool *ret_device) {
+        const char *slash = strrchr(block, '/'), *base = slash ? slash + 1 : block;
+        char boot[32], device[96];
+
+        snprintf(boot, sizeof(boot), "ram-node%u", c->cell);
+        snprintf(device, sizeof(device), "mem%s", c->device_alias);
+        if (ret_device)
+                *ret_device = !streq(base, boot);
+        return streq(base, boot) || (*c->device_alias && streq(base, device));
+}
+
+/* A glance: two seconds of twenty; a guest that boots is slowed for that long at most. A watch: as a hot set
+ * that moves is found within the rest. Both rest longer only if the configuration does. */
+static void effort_duty(const Domain *d, usec_t *ret_on, usec_t *ret_off) {
+        static const struct {
+                usec_t on, off;
+        } duty[] = {
+                [EFFORT_GLANCE] = { 2 * USEC_PER_SEC, 18 * USEC_PER_SEC },
+                [EFFORT_WATCH] = { 4 * USEC_PER_SEC, 12 * USEC_PER_SEC },
+        };
+        const Conf *c = d->manager->conf;
+
+        *ret_on = c->duty_on_usec;
+        *ret_off = c->duty_off_usec;
+        if (d->effort == EFFORT_FULL)
+                return;
+        *ret_on = MAX(duty[d->effort].on, 4 * c->sample_usec);
+        *ret_off = MAX(duty[d->effort].off, c->duty_off_usec);
+}
+
 static SourceSettings settings_of(const Domain *d) {
         const Conf *c = d->manager->conf;
+        usec_t duty_on, duty_off;
         uint64_t bytes = 0;
+
+        effort_duty(d, &duty_on, &duty_off);
 
         for (size_t i = 0; i < d->info.n_cells; i++)
                 bytes += d->info.cells[i].boot_bytes + d->info.cells[i].device_max_bytes;
         return (SourceSettings) {
                 .sample_usec = c->sample_usec,
-                .duty_on_usec = c->duty_on_usec,
-                .duty_off_usec = c->duty_off_usec,
+                .duty_on_usec = duty_on,
+                .duty_off_usec = duty_off,
                 .lease_usec = c->lease_usec,
                 .max_pages = (bytes + 16 * MIB) / 4096,
         };
@@ -261,6 +300,21 @@ static bool source_works(const Domain *d) {
         return h == SOURCE_TRACKING || h == SOURCE_BLOCKED;
 }
 
+/* What the domain's state is worth; a change starts the source anew, with its ranges and heat kept. */
+static void domain_set_effort(Domain *d, usec_t now) {
+        Effort e = EFFORT_GLANCE;
+        SourceSettings settings;
+
+        if (d->policy.managed && agent_link_health(d->agent) == AGENT_READY && !d->manager->stopping)
+                e = d->balanced_since > 0 && now >= d->balanced_since + BALANCED_USEC ? EFFORT_WATCH
+                                                                                      : EFFORT_FULL;
+        if (e == d->effort)
+                return;
+        d->effort = e;
+        settings = settings_of(d);
+        source_restart(d->source, &settings);
+}
+
 /* Why it is DEGRADED; false when it is not. */
 static bool find_defect(const Domain *d, char *buf, size_t size) {
         if (source_health(d->source) == SOURCE_FAILED) {
@@ -322,6 +376,7 @@ void domain_evaluate(Domain *d) {
         wanted = d->policy.managed && source_works(d) && !domain_is_dry(d) && !d->manager->stopping;
         agent_link_set_frozen(d->agent, domain_is_frozen(d), now);
         agent_link_set_manage(d->agent, wanted, now);
+        domain_set_effort(d, now);
 
         if (d->phase == PHASE_DISCOVERED)
                 (void) domain_set_phase(d, PHASE_PROBING, "");

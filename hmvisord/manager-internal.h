@@ -30,6 +30,14 @@ typedef struct KeptDecision {
         Decision decision;
 } KeptDecision;
 
+/* How much of the time writes are tracked. Tracking costs the guest a fault for each page it writes, so it
+ * is done for as long as it pays. */
+typedef enum Effort {
+        EFFORT_GLANCE,                 /* nothing can be moved: enough for `hmvctl heat` */
+        EFFORT_WATCH,                  /* managed and balanced for some time */
+        EFFORT_FULL,                   /* managed, as configured */
+} Effort;
+
 struct Domain {
         UT_hash_handle hh;             /* by uuid */
         Manager *manager;
@@ -50,6 +58,8 @@ struct Domain {
         bool action;                   /* a change of a user's is under way */
 
         Source *source;                /* both: while it runs bound */
+        Effort effort;                 /* how much of the time the source tracks */
+        usec_t balanced_since;         /* the core has found nothing to move since then; 0: it has */
         AgentLink *agent;
         bool agent_connected;
         bool held;                     /* its counters are ours in this epoch */
@@ -102,6 +112,8 @@ void domain_apply_policy(Domain *d);
 void domain_apply_conf(Domain *d, bool settings_changed);
 void domain_set_agent_connected(Domain *d, bool connected);
 void domain_evaluate(Domain *d);
+/* Whether QEMU's RAM block is memory of this cell; ret_device (may be NULL): of its virtio-mem device. */
+bool cell_owns_block(const DomainCell *c, const char *block, bool *ret_device);
 bool domain_is_frozen(const Domain *d);
 bool domain_is_dry(const Domain *d);
 void domain_start_stop(Domain *d);

@@ -130,10 +130,22 @@ void order_carry(Domain *d, const Order *order) {
         (void) carriers[order->dry_run](d, order);
 }
 
+/* Epochs in which tracking rests as it should say nothing, and neither does the same verdict once more. */
 void decision_keep(Domain *d, const Decision *decision) {
-        KeptDecision *k = &d->decisions[d->n_decisions++ % DECISIONS_KEPT];
+        const KeptDecision *last = &d->decisions[(d->n_decisions + DECISIONS_KEPT - 1) % DECISIONS_KEPT];
+        bool rests = decision->verdict == VERDICT_NO_SAMPLES && source_health(d->source) == SOURCE_TRACKING;
         uint64_t now = 0;
+        KeptDecision *k;
 
+        if (rests)
+                return;
+        if (decision->verdict != VERDICT_BALANCED)
+                d->balanced_since = 0;
+        else if (d->balanced_since == 0)
+                d->balanced_since = manager_now(d->manager);
+        if (d->n_decisions > 0 && decision->verdict == last->decision.verdict && decision->order == 0)
+                return;
+        k = &d->decisions[d->n_decisions++ % DECISIONS_KEPT];
         (void) sd_event_now(d->manager->event, CLOCK_REALTIME, &now);
         *k = (KeptDecision) { .realtime = now, .decision = *decision };
 }

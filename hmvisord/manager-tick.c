@@ -56,29 +56,38 @@ static void release_all(Manager *m, bool clear) {
         }
 }
 
-/* RAM blocks are named after libvirt's memory backends: "ram-nodeN" is cell N, "mem" and a device's alias is
- * that device. NULL: memory of no cell. */
+/* NULL: memory of no cell, or of a device with nothing plugged. */
 static const DomainCell *cell_of_block(const DomainInfo *info, const char *block) {
-        char name[96];
-
         for (size_t i = 0; i < info->n_cells; i++) {
                 const DomainCell *c = &info->cells[i];
+                bool device = false;
 
-                snprintf(name, sizeof(name), "ram-node%u", c->cell);
-                if (streq(block, name))
-                        return c;
-                snprintf(name, sizeof(name), "mem%s", c->device_alias);
-                if (*c->device_alias && streq(block, name))
-                        return c;
+                if (cell_owns_block(c, block, &device))
+                        return device && c->device_current_bytes == 0 ? NULL : c;
         }
         return NULL;
+}
+
+/* The core's generation of ranges: of what it is told, since what belongs to a cell changes with the
+ * domain's XML too. FNV-1a over the values (Fowler, Noll, Vo: offset basis and prime of the 64-bit variant).
+ */
+static uint64_t ranges_generation(const RangeFacts *ranges, size_t n) {
+        uint64_t hash = UINT64_C(0xcbf29ce484222325);
+
+        for (size_t i = 0; i < n; i++) {
+                const uint64_t values[] = { ranges[i].gfn, ranges[i].n_pages, ranges[i].cell };
+
+                for (size_t k = 0; k < ELEMENTSOF(values); k++)
+                        hash = (hash ^ values[k]) * UINT64_C(0x100000001b3);
+        }
+        return hash;
 }
 
 static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation) {
         const SourceRange *ranges;
         size_t n, n_facts = 0;
 
-        n = source_collect(d->source, &ranges, ret_generation, &d->samples);
+        n = source_collect(d->source, &ranges, &d->samples);
         if (!d->held)
                 d->samples = 0;
         for (size_t i = 0; i < n; i++) {
@@ -92,6 +101,7 @@ static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation
                                 .counters = d->samples > 0 ? ranges[i].counters : NULL,
                         };
         }
+        *ret_generation = ranges_generation(ret, n_facts);
         return n_facts;
 }
 

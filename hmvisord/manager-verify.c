@@ -24,16 +24,6 @@ static bool nodelist_has(const char *list, unsigned node) {
         return false;
 }
 
-static bool block_is_of_cell(const RamBlock *b, const DomainCell *c) {
-        char name[96];
-
-        snprintf(name, sizeof(name), "ram-node%u", c->cell);
-        if (streq(b->name, name))
-                return true;
-        snprintf(name, sizeof(name), "mem%s", c->device_alias);
-        return *c->device_alias && streq(b->name, name);
-}
-
 static int cell_bytes(Action *a, const DomainCell *c, const RamBlock *blocks, size_t n_blocks, pid_t pid,
                       uint64_t *ret_bytes, Outcome *o) {
         size_t found = 0;
@@ -42,7 +32,7 @@ static int cell_bytes(Action *a, const DomainCell *c, const RamBlock *blocks, si
                 uint64_t bytes[HOST_NODES_MAX] = {};
                 int r;
 
-                if (!block_is_of_cell(&blocks[i], c))
+                if (!cell_owns_block(c, blocks[i].name, NULL))
                         continue;
                 found++;
                 r = host_mapping_node_bytes("/", pid, blocks[i].hva, bytes);

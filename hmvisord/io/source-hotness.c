@@ -68,7 +68,8 @@ static void table_drop(Source *s) {
         s->map = NULL;
         s->fd = -EBADF;
         s->n_counters = 0;
-        s->n_ranges = 0;
+        for (size_t i = 0; i < s->n_ranges; i++)   /* the ranges stay known: a restart must not lose heat */
+                s->ranges[i].counters = NULL;
 }
 
 static int table_make(Source *s, uint64_t n_counters) {
@@ -317,12 +318,10 @@ bool source_is_busy(const Source *s) {
         return s->map && atomic_load((_Atomic uint32_t *) &header(s)->busy) != 0;
 }
 
-size_t source_collect(Source *s, const SourceRange **ret_ranges, uint64_t *ret_generation,
-                      uint32_t *ret_samples) {
+size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_samples) {
         uint64_t epoch, generation;
 
         *ret_ranges = s->ranges;
-        *ret_generation = s->generation;
         *ret_samples = 0;
         if (!s->map || s->health != SOURCE_TRACKING)
                 return s->n_ranges;

@@ -29,7 +29,7 @@ typedef struct SourceSettings {
 typedef struct SourceRange {
         char block[80];
         uint64_t gfn, n_pages;
-        const uint8_t *counters;       /* shared with a hostile QEMU: read each byte once */
+        const uint8_t *counters; /* shared with a hostile QEMU: read each byte once; NULL without a table */
 } SourceRange;
 
 /* Sends a request. fd (or -1) is duplicated. Returns 0 when source_reply() will come, else -errno. */
@@ -61,6 +61,5 @@ const HotnessStatus *source_status(const Source *s); /* of the last answer; NULL
  * again. */
 void source_hold(Source *s);
 bool source_is_busy(const Source *s);
-size_t source_collect(Source *s, const SourceRange **ret_ranges, uint64_t *ret_generation,
-                      uint32_t *ret_samples);
+size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_samples);
 void source_release(Source *s, bool clear);
