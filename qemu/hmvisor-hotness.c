@@ -23,7 +23,7 @@ typedef struct PluginInfo {
     const char *target_name;
 } PluginInfo;
 
-/* qemu-plugin.h: what QEMU looks for in a plugin; 2 suits QEMU 9.0 to 11.x */
+/* qemu-plugin.h: QEMU looks for it, and exits where it is wrong */
 __attribute__((visibility("default"))) int qemu_plugin_version = 2;
 
 __attribute__((visibility("default"))) int
@@ -37,9 +37,8 @@ static char refusal[256];
 
 __attribute__((constructor)) static void plugin_api_choose(void)
 {
-    if (qemu_has_old_plugin_api()) {
-        qemu_plugin_version = 1;
-    }
+    /* We use none of that API: whatever QEMU wants is right */
+    qemu_plugin_version = qemu_plugin_api();
 }
 
 /* One argument of hotness-start */

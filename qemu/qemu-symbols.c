@@ -16,7 +16,8 @@
 #endif
 
 /* QEMU versions as one number: 10.0 is 1000 */
-enum { V7_2 = 702, V8_0 = 800, V10_0 = 1000, V12_0 = 1200 };
+enum { V7_2 = 702, V8_0 = 800, V9_0 = 900, V10_0 = 1000, V11_0 = 1100,
+       V12_0 = 1200 };
 
 typedef struct Row {
     size_t field;            /* of QemuSymbols */
@@ -173,10 +174,16 @@ int qemu_symbols_load(QemuSymbols *ret, char *ret_reason, size_t reason_size)
     return 0;
 }
 
-bool qemu_has_old_plugin_api(void)
+int qemu_plugin_api(void)
 {
-    /* The big lock got its new name in 9.0, and so did plugin API 2 */
-    return !dlsym(RTLD_DEFAULT, "bql_lock_impl");
+    QemuSymbols symbols;
+    int version = version_load(&symbols);
+
+    /* 10.0 takes 2 to 4, 11.1 takes 7 only */
+    if (version >= V11_0) {
+        return 7;
+    }
+    return version >= V9_0 ? 2 : 1;
 }
 
 void qobject_unref(const QemuSymbols *q, void *obj)

@@ -147,8 +147,8 @@ typedef struct QemuSymbols {
  */
 int qemu_symbols_load(QemuSymbols *ret, char *ret_reason, size_t reason_size);
 
-/* True where QEMU is of the generation that has plugin API 1 only (7.2). */
-bool qemu_has_old_plugin_api(void);
+/* The plugin API version that a plugin must declare to this QEMU. */
+int qemu_plugin_api(void);
 
 /* Drops one reference, as qobject_unref(), which is inline in QEMU. */
 void qobject_unref(const QemuSymbols *q, void *obj);
