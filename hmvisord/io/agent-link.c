@@ -260,10 +260,10 @@ static int answer_take(AgentLink *l, Request asked, const char *text, usec_t now
                         l->stats_usec = now;
                 return r;
         default:
-                if (!order_is_open(l) || l->under_way_order != l->order.id)
-                        return 0;   /* given up meanwhile */
+                if (l->under_way_order != l->order.id)
+                        return 0; /* given up and forgotten meanwhile */
                 r = agent_reply_parse_status(text, &l->order, &status, o);
-                if (r < 0)
+                if (r < 0 || !order_is_open(l))
                         return r;
                 if (asked == REQUEST_CANCEL &&
                     (status.state == AGENT_QUEUED || status.state == AGENT_RUNNING))
