@@ -410,8 +410,7 @@ static int damon_move(Mover *m, Unit *const units[], size_t n, int node, const S
         for (size_t i = 0; i < n; i++)
                 if (units[i]->result == PAGE_PENDING)
                         list[todo++] = units[i];
-        if (todo > 1)
-                qsort(list, todo, sizeof(Unit *), unit_compare_pfn);
+        array_sort(list, todo, sizeof(Unit *), unit_compare_pfn);
         r = units_refresh(d, list, todo, pfns, flags, &todo);
         if (r < 0)
                 return r;

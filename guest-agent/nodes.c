@@ -50,8 +50,8 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
                         continue;
                 if (sscanf(line, " pages free %" SCNu64, &v) == 1)
                         zones[n - 1].free = v;
-                else if (sscanf(line, " high %" SCNu64, &v) == 1) /* each CPU's list has a "high:", not meant here */
-                        zones[n - 1].high = v;
+                else if (sscanf(line, " high %" SCNu64, &v) == 1)
+                        zones[n - 1].high = v; /* not "high:", which each CPU's list has */
                 else if (sscanf(line, " spanned %" SCNu64, &v) == 1)
                         zones[n - 1].spanned = v;
                 else if (sscanf(line, " managed %" SCNu64, &v) == 1)
@@ -198,8 +198,7 @@ int node_map_read(int root, NodeMap *ret) {
                 if (r < 0)
                         return r;
         }
-        if (raw.n_spans > 1)
-                qsort(raw.spans, raw.n_spans, sizeof(NodeSpan), span_compare);
+        array_sort(raw.spans, raw.n_spans, sizeof(NodeSpan), span_compare);
         for (size_t i = 0; i < raw.n_spans;) {
                 size_t same = i + 1;
 

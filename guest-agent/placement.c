@@ -116,7 +116,7 @@ static int named_collect(const PageRange ranges[], size_t n_ranges, Named **ret,
         for (size_t i = 0; i < n_ranges; i++)
                 for (uint64_t k = 0; k < ranges[i].count; k++, n++)
                         named[n] = (Named) { ranges[i].pfn + k, n };
-        qsort(named, n, sizeof(Named), named_compare);
+        array_sort(named, n, sizeof(Named), named_compare);
         for (size_t i = 0; i < n; i++)
                 if (kept == 0 || named[kept - 1].pfn != named[i].pfn)
                         named[kept++] = named[i];
@@ -178,8 +178,7 @@ int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ra
                                                    : UNIT_UNMAPPED;
                 ranked[n_units++] = (Ranked) { unit, named[i].rank };
         }
-        if (n_units > 1)
-                qsort(ranked, n_units, sizeof(Ranked), ranked_compare);
+        array_sort(ranked, n_units, sizeof(Ranked), ranked_compare);
         units = malloc(MAX(n_units, (size_t) 1) * sizeof(Unit));
         if (!units)
                 return -ENOMEM;

@@ -73,8 +73,7 @@ static int processes_list(int root, const RmapScratch *scratch, Process **ret, s
         closedir(dir);
         if (r < 0)
                 return r;
-        if (n > 1)
-                qsort(list, n, sizeof(Process), process_compare);
+        array_sort(list, n, sizeof(Process), process_compare);
         *ret = TAKE_PTR(list);
         *ret_n = n;
         return 0;
@@ -197,7 +196,7 @@ int rmap_build(int root, Unit *const units[], size_t n, RmapScratch *scratch, co
                 map.base = MIN(map.base, units[i]->pfn);
                 end = MAX(end, units[i]->pfn + units[i]->pages);
         }
-        qsort(map.entries, n, sizeof(RmapEntry), entry_compare_pfn);
+        array_sort(map.entries, n, sizeof(RmapEntry), entry_compare_pfn);
         map.bits = end - map.base;
         map.bitmap = calloc((size_t) (map.bits / 64 + 1), sizeof(uint64_t));
         if (!map.bitmap)
@@ -251,8 +250,7 @@ size_t rmap_revalidate(int root, RmapEntry *entries[], size_t n) {
         uint64_t buf[REVALIDATE_ENTRIES];
         size_t kept = 0;
 
-        if (n > 1)
-                qsort(entries, n, sizeof(RmapEntry *), entry_compare_address);
+        array_sort(entries, n, sizeof(RmapEntry *), entry_compare_address);
         for (size_t i = 0; i < n;) {
                 _cleanup_close_ int fd =
                         sysfile_open(root, O_RDONLY, "proc/%d/pagemap", (int) entries[i]->pid);

@@ -123,3 +123,13 @@ usec_t now_usec(void) {
         clock_gettime(CLOCK_MONOTONIC, &ts);
         return (usec_t) ts.tv_sec * USEC_PER_SEC + (usec_t) ts.tv_nsec / 1000;
 }
+
+void array_sort(void *array, size_t n, size_t size, int (*compare)(const void *, const void *)) {
+        const char *p = array;
+
+        for (size_t i = 1; i < n; i++)
+                if (compare(p + (i - 1) * size, p + i * size) > 0) {
+                        qsort(array, n, size, compare);
+                        return;
+                }
+}

@@ -27,3 +27,6 @@ int sysfile_pwrite(int fd, const char *text);
 int text_find_u64(const char *text, const char *key, uint64_t *ret);
 
 usec_t now_usec(void);
+
+/* qsort() that first looks whether there is anything to do: often there is not. */
+void array_sort(void *array, size_t n, size_t size, int (*compare)(const void *, const void *));
