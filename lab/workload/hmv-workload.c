@@ -149,12 +149,30 @@ static int set_place(PageSet *set, uint64_t size, int node, bool thp) {
         return 0;
 }
 
+/* Bytes of RAM on the node, 0 when there is no such node. */
+static uint64_t node_size(int node) {
+        uint64_t kib = 0;
+        char path[64];
+        FILE *f;
+
+        snprintf(path, sizeof path, "/sys/devices/system/node/node%d/meminfo", node);
+        f = fopen(path, "re");
+        if (!f)
+                return 0;
+        if (fscanf(f, "Node %*d MemTotal: %" SCNu64, &kib) != 1)
+                kib = 0;
+        fclose(f);
+        return kib * 1024;
+}
+
 /* Touches pages that prefer the node until they land elsewhere: then the node is full. */
 static int set_fill(PageSet *set, int node, bool thp) {
-        uint64_t limit = (uint64_t) sysconf(_SC_PHYS_PAGES) * PAGE;
+        uint64_t limit = node_size(node);
         unsigned misses = 0;
         int r;
 
+        if (limit < CHUNK)
+                return -ENODEV;
         r = set_reserve(set, limit, thp);
         if (r < 0)
                 return r;
@@ -168,7 +186,8 @@ static int set_fill(PageSet *set, int node, bool thp) {
                 r = pages_locate(&chunk, by_node, &elsewhere);
                 if (r < 0)
                         return r;
-                if (by_node[node] == 0)
+                /* Not "none at all": reclaim keeps freeing a page now and then on a full node. */
+                if (by_node[node] < CHUNK / PAGE / 2)
                         misses++;
                 else
                         misses = 0;
