@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * See fake-virt.h. Answers come only from fake_answer(), as libvirt's come only from the loop.
+ */
+#include "fake-virt.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#define CALLS_MAX 64
+
+typedef enum Kind { GET_XML, DEFINE, SET_METADATA, GET_METADATA, QMP, AGENT } Kind;
+
+typedef struct FakeCall {
+        Kind kind;
+        char *text;
+        int fd;
+        VirtCallback callback;
+        void *userdata;
+} FakeCall;
+
+struct Virt {
+        VirtEventHandler handler;
+        void *userdata;
+        FakeCall calls[CALLS_MAX];
+        size_t n;
+};
+
+Fake fake;
+static Virt *the_virt;
+
+int virt_new(sd_event *event, const char *uri, VirtEventHandler handler, void *userdata, Virt **ret) {
+        the_virt = *ret = calloc(1, sizeof(Virt));
+        if (!the_virt)
+                return -ENOMEM;
+        the_virt->handler = handler;
+        the_virt->userdata = userdata;
+        return 0;
+}
+
+static void answer(const FakeCall *c, OutcomeCode code, const char *text) {
+        VirtResult r = { .outcome.code = code, .text = code == OUTCOME_OK ? text : NULL };
+
+        if (code != OUTCOME_OK)
+                snprintf(r.outcome.text, sizeof(r.outcome.text), "%s", text);
+        c->callback(the_virt, &r, c->userdata);
+}
+
+Virt *virt_free(Virt *v) {
+        for (; v && v->n > 0; free(v->calls[v->n].text)) {
+                FakeCall c = v->calls[--v->n];
+
+                answer(&c, OUTCOME_TIMED_OUT, "ended");
+        }
+        free(v);
+        the_virt = NULL;
+        return NULL;
+}
+
+static int call(Virt *v, Kind kind, const char *text, int fd, VirtCallback callback, void *userdata) {
+        if (v->n == CALLS_MAX)
+                return -EBUSY;
+        v->calls[v->n++] = (FakeCall) { kind, strdup(text ?: ""), fd >= 0 ? dup(fd) : -EBADF, callback, userdata };
+        return 0;
+}
+
+int virt_get_xml(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata) {
+        return call(v, GET_XML, NULL, -1, cb, userdata);
+}
+
+int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb, void *userdata) {
+        return call(v, DEFINE, xml, -1, cb, userdata);
+}
+
+int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config, VirtCallback cb,
+                      void *userdata) {
+        return call(v, SET_METADATA, element, -1, cb, userdata);
+}
+
+int virt_get_metadata(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata) {
+        return call(v, GET_METADATA, NULL, -1, cb, userdata);
+}
+
+int virt_qmp(Virt *v, const char *uuid, const char *json, int fd, VirtCallback cb, void *userdata) {
+        return call(v, QMP, json, fd, cb, userdata);
+}
+
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb, void *userdata) {
+        return call(v, AGENT, json, -1, cb, userdata);
+}
+
+int virt_domain_pid(Virt *v, const char *name) {
+        return -ESRCH;
+}
+
+static void table_map(int fd) {
+        struct stat st;
+
+        if (fake.table)
+                munmap(fake.table, fake.table_size);
+        if (fstat(fd, &st) < 0)
+                abort();
+        fake.table_size = (size_t) st.st_size;
+        fake.table = mmap(NULL, fake.table_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        if (fake.table == MAP_FAILED)
+                abort();
+}
+
+/* 256 MiB of DRAM from 0, 768 MiB of slow memory from 4 GiB. */
+static void answer_qmp(const FakeCall *c) {
+        char text[1024];
+
+        fake.n_qmp++;
+        if (c->fd >= 0)
+                table_map(c->fd);
+        if (!fake.extension)
+                return answer(c, OUTCOME_OK, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no such command\"}}");
+        if (strstr(c->text, "getfd"))
+                return answer(c, OUTCOME_OK, "{\"return\":{}}");
+        if (strstr(c->text, "hotness-start"))
+                fake.tracking = true;
+        if (strstr(c->text, "hotness-stop")) {
+                fake.n_stops++;
+                fake.tracking = false;
+                return answer(c, OUTCOME_OK, "{\"return\":{}}");
+        }
+        snprintf(text, sizeof(text), "{\"return\":{\"state\":\"%s\",\"log\":\"ring\",\"epochs\":0,\"generation\":0,"
+                 "\"counters\":262144,\"ranges\":[{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":65536,\"offset\":0},"
+                 "{\"block\":\"ram-node1\",\"gpa\":4294967296,\"pages\":196608,\"offset\":65536}]}}",
+                 fake.tracking ? "tracking" : "off");
+        answer(c, OUTCOME_OK, text);
+}
+
+static void answer_agent(const FakeCall *c) {
+        const char *order = strstr(c->text, "\"order\":");
+        char text[512];
+
+        if (fake.agent == FAKE_AGENT_SILENT)
+                return answer(c, OUTCOME_TIMED_OUT, "no answer in time");
+        if (fake.agent == FAKE_AGENT_STOCK)
+                return answer(c, OUTCOME_FAILED, "The command __org.hmvisor_prepare has not been found");
+        if (fake.agent == FAKE_AGENT_GARBAGE)
+                return answer(c, OUTCOME_OK, "{\"return\":[{\"\\u0000\":-1e999}]}");
+        if (strstr(c->text, "prepare")) {
+                fake.guest_managed = strstr(c->text, "true") != NULL;
+                fake.n_releases += !fake.guest_managed;
+                return answer(c, OUTCOME_OK, "{\"return\":{\"version\":\"1\",\"kernel\":\"6.12\"}}");
+        }
+        if (strstr(c->text, "stats"))
+                return answer(c, OUTCOME_OK, "{\"return\":{\"nodes\":[{\"node\":1,\"total\":9,\"free\":5}]}}");
+        if (strstr(c->text, "submit")) {
+                fake.n_submits++;
+                snprintf(fake.submitted, sizeof(fake.submitted), "%s", c->text);
+        }
+        snprintf(text, sizeof(text), "{\"return\":{\"order\":%llu,\"state\":\"done\",\"mover\":\"damon\",\"promoted\":5}}",
+                 order ? strtoull(order + 8, NULL, 10) : 0);
+        answer(c, OUTCOME_OK, text);
+}
+
+static void answer_one(const FakeCall *c) {
+        if (fake.libvirt_gone)
+                return answer(c, OUTCOME_NO_LIBVIRT, "libvirt cannot be reached");
+        switch (c->kind) {
+        case GET_XML:
+                answer(c, OUTCOME_OK, fake.xml);
+                break;
+        case DEFINE:
+                free(fake.defined);
+                fake.defined = strdup(c->text);
+                answer(c, OUTCOME_OK, NULL);
+                break;
+        case SET_METADATA:
+                free(fake.policy);
+                fake.policy = strdup(c->text);
+                answer(c, OUTCOME_OK, NULL);
+                break;
+        case GET_METADATA:
+                answer(c, OUTCOME_OK, fake.policy ?: "");
+                break;
+        case QMP:
+                answer_qmp(c);
+                break;
+        case AGENT:
+                answer_agent(c);
+                break;
+        }
+}
+
+void fake_answer(void) {
+        while (the_virt->n > 0) {
+                FakeCall c = the_virt->calls[0];
+
+                memmove(the_virt->calls, the_virt->calls + 1, --the_virt->n * sizeof(c));
+                answer_one(&c);
+                free(c.text);
+                if (c.fd >= 0)
+                        close(c.fd);
+        }
+}
+
+void fake_event(VirtEventType type, VirtState state, int id, bool agent_connected) {
+        VirtEvent e = { .type = type, .uuid = FAKE_UUID, .name = "vm", .id = id, .state = state, .persistent = true,
+                        .agent_connected = agent_connected };
+
+        the_virt->handler(the_virt, &e, the_virt->userdata);
+}
+
+void fake_reset(void) {
+        free(fake.xml);
+        free(fake.policy);
+        free(fake.defined);
+        if (fake.table)
+                munmap(fake.table, fake.table_size);
+        fake = (Fake){};
+}

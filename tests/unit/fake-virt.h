@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * libvirt with one domain, scripted: stands in for io/virt.c, so that the manager meets a QEMU with the extension and
+ * a guest with the agent, or ones without, that lie or say nothing.
+ */
+#pragma once
+
+#include "hotness-table.h"
+#include "io/virt.h"
+
+typedef enum FakeAgent {
+        FAKE_AGENT_OURS,
+        FAKE_AGENT_STOCK,
+        FAKE_AGENT_GARBAGE,
+        FAKE_AGENT_SILENT,
+} FakeAgent;
+
+typedef struct Fake {
+        char *xml, *policy;            /* of the domain, live and inactive */
+        char *defined;                 /* what was defined last */
+        bool extension;
+        FakeAgent agent;
+        bool guest_managed;            /* prepare said so last */
+        bool tracking;
+        unsigned n_submits, n_stops, n_releases, n_qmp;
+        char submitted[4096];
+        uint8_t *table;
+        size_t table_size;
+        bool libvirt_gone;             /* calls fail with NO_LIBVIRT */
+} Fake;
+extern Fake fake;
+
+#define FAKE_UUID "6bd76140-2ff5-4310-80b6-3373538f640f"
+
+/* Tells the manager of an event at once. */
+void fake_event(VirtEventType type, VirtState state, int id, bool agent_connected);
+/* Answers what was asked, also what is asked meanwhile. */
+void fake_answer(void);
+void fake_reset(void);
