@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Fuzz target: whatever QEMU answers to hotness-query, and whatever it writes into the counter table. Input: lines,
- * each an answer; one that starts with '!' is written over the start of the table. Every counter that the source hands
- * out is read.
+ * Fuzz target: whatever QEMU answers to hotness-query, and whatever it writes into the counter table.
+ * Input: lines, each an answer; one that starts with '!' is written over the start of the table. Every
+ * counter that the source hands out is read.
  */
 #include <sys/mman.h>
 #include <sys/stat.h>

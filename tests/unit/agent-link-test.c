@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The conversation with a guest's agent against a scripted guest and a virtual clock: orders, garbage, silence,
- * back-off and recovery, undoing.
+ * The conversation with a guest's agent against a scripted guest and a virtual clock: orders, garbage,
+ * silence, back-off and recovery, undoing.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -20,13 +20,13 @@ typedef struct Guest {
         usec_t now;
         unsigned n_sent;
         char last[1024];
-        bool full;             /* libvirt's queue takes nothing */
+        bool full; /* libvirt's queue takes nothing */
 } Guest;
 
 static int on_send(const char *json, unsigned timeout_sec, void *userdata) {
         Guest *g = userdata;
 
-        assert_true(timeout_sec >= 1 && timeout_sec <= 10);   /* 0 and less would mean for ever */
+        assert_true(timeout_sec >= 1 && timeout_sec <= 10); /* 0 and less would mean for ever */
         if (g->full)
                 return -EBUSY;
         g->n_sent++;
@@ -35,7 +35,7 @@ static int on_send(const char *json, unsigned timeout_sec, void *userdata) {
 }
 
 static void setup(Guest *g) {
-        *g = (Guest) { .now = 1000 * MS };
+        *g = (Guest){ .now = 1000 * MS };
         assert_int_equal(agent_link_new(on_send, g, &g->link), 0);
 }
 
@@ -75,7 +75,7 @@ static AgentOrder order_new(uint64_t id) {
 
         o.promote.ranges = calloc(1, sizeof(AgentRange));
         assert_non_null(o.promote.ranges);
-        o.promote.ranges[0] = (AgentRange) { 100, 8 };
+        o.promote.ranges[0] = (AgentRange){ 100, 8 };
         o.promote.n_ranges = 1;
         o.promote.n_pages = 8;
         return o;
@@ -93,7 +93,7 @@ static void submit(Guest *g, uint64_t id) {
         wait(g, 500);
         assert_int_equal(agent_link_submit(g->link, &o, g->now), 0);
         assert_true(sent(g, "migrate-submit"));
-        assert_null(o.promote.ranges);   /* taken over */
+        assert_null(o.promote.ranges); /* taken over */
 }
 
 static void test_order(void **state) {
@@ -131,13 +131,13 @@ static void test_pace(void **state) {
         submit(&g, 7);
         before = g.n_sent;
         wait(&g, 5000);
-        assert_int_equal(g.n_sent, before);   /* not answered yet */
+        assert_int_equal(g.n_sent, before); /* not answered yet */
         for (int i = 0; i < 40; i++) {
                 if (*g.last)
                         reply(&g, "{\"return\":{\"order\":7,\"state\":\"running\"}}");
                 wait(&g, 250);
         }
-        assert_true(g.n_sent > before && g.n_sent - before <= 12);   /* in 10 s */
+        assert_true(g.n_sent > before && g.n_sent - before <= 12); /* in 10 s */
         agent_link_free(g.link);
 }
 
@@ -149,7 +149,7 @@ static void test_garbage_backs_off_and_recovers(void **state) {
         make_ready(&g);
         submit(&g, 7);
         reply(&g, "garbage");
-        assert_int_equal(agent_link_health(g.link), AGENT_READY);   /* once may happen */
+        assert_int_equal(agent_link_health(g.link), AGENT_READY); /* once may happen */
         for (int i = 0; i < 2; i++) {
                 wait(&g, 5000);
                 reply(&g, i ? NULL : "{\"return\":{\"order\":7,\"state\":\"done\",\"promoted\":-5}}");
@@ -158,7 +158,7 @@ static void test_garbage_backs_off_and_recovers(void **state) {
         assert_true(*agent_link_outcome(g.link)->text != '\0');
         assert_int_equal(progress(&g), AGENT_NOT_DONE);
         before = g.n_sent;
-        for (int i = 0; i < 600 * 4; i++) {   /* ten minutes of garbage */
+        for (int i = 0; i < 600 * 4; i++) { /* ten minutes of garbage */
                 if (*g.last)
                         reply(&g, "{\"return\":[]}");
                 wait(&g, 250);
@@ -255,10 +255,10 @@ static void test_frozen_sends_nothing(void **state) {
         before = g.n_sent;
         wait(&g, 600000);
         assert_int_equal(g.n_sent, before);
-        assert_int_equal(progress(&g), AGENT_UNDER_WAY);   /* the deadline stood still, too */
+        assert_int_equal(progress(&g), AGENT_UNDER_WAY); /* the deadline stood still, too */
         agent_link_set_frozen(g.link, false, g.now);
         wait(&g, 500);
-        assert_true(sent(&g, "prepare"));   /* its lease may have run out */
+        assert_true(sent(&g, "prepare")); /* its lease may have run out */
         agent_link_free(g.link);
 }
 
@@ -278,7 +278,7 @@ static void test_full_queue_and_lost_libvirt(void **state) {
                 agent_link_reply(g.link, &gone, NULL, g.now);
                 wait(&g, 1000);
         }
-        assert_int_equal(agent_link_health(g.link), AGENT_ASKED);   /* not the guest's fault */
+        assert_int_equal(agent_link_health(g.link), AGENT_ASKED); /* not the guest's fault */
         agent_link_free(g.link);
 }
 

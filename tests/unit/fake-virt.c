@@ -61,7 +61,8 @@ Virt *virt_free(Virt *v) {
 static int call(Virt *v, Kind kind, const char *text, int fd, VirtCallback callback, void *userdata) {
         if (v->n == CALLS_MAX)
                 return -EBUSY;
-        v->calls[v->n++] = (FakeCall) { kind, strdup(text ?: ""), fd >= 0 ? dup(fd) : -EBADF, callback, userdata };
+        v->calls[v->n++] =
+                (FakeCall){ kind, strdup(text ?: ""), fd >= 0 ? dup(fd) : -EBADF, callback, userdata };
         return 0;
 }
 
@@ -73,8 +74,8 @@ int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb,
         return call(v, DEFINE, xml, -1, cb, userdata);
 }
 
-int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config, VirtCallback cb,
-                      void *userdata) {
+int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config,
+                      VirtCallback cb, void *userdata) {
         return call(v, SET_METADATA, element, -1, cb, userdata);
 }
 
@@ -86,7 +87,8 @@ int virt_qmp(Virt *v, const char *uuid, const char *json, int fd, VirtCallback c
         return call(v, QMP, json, fd, cb, userdata);
 }
 
-int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb, void *userdata) {
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
+               void *userdata) {
         return call(v, AGENT, json, -1, cb, userdata);
 }
 
@@ -115,7 +117,8 @@ static void answer_qmp(const FakeCall *c) {
         if (c->fd >= 0)
                 table_map(c->fd);
         if (!fake.extension)
-                return answer(c, OUTCOME_OK, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no such command\"}}");
+                return answer(c, OUTCOME_OK,
+                              "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no such command\"}}");
         if (strstr(c->text, "getfd"))
                 return answer(c, OUTCOME_OK, "{\"return\":{}}");
         if (strstr(c->text, "hotness-start"))
@@ -125,8 +128,10 @@ static void answer_qmp(const FakeCall *c) {
                 fake.tracking = false;
                 return answer(c, OUTCOME_OK, "{\"return\":{}}");
         }
-        snprintf(text, sizeof(text), "{\"return\":{\"state\":\"%s\",\"log\":\"ring\",\"epochs\":0,\"generation\":0,"
-                 "\"counters\":262144,\"ranges\":[{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":65536,\"offset\":0},"
+        snprintf(text, sizeof(text),
+                 "{\"return\":{\"state\":\"%s\",\"log\":\"ring\",\"epochs\":0,\"generation\":0,"
+                 "\"counters\":262144,\"ranges\":[{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":65536,"
+                 "\"offset\":0},"
                  "{\"block\":\"ram-node1\",\"gpa\":4294967296,\"pages\":196608,\"offset\":65536}]}}",
                  fake.tracking ? "tracking" : "off");
         answer(c, OUTCOME_OK, text);
@@ -148,12 +153,14 @@ static void answer_agent(const FakeCall *c) {
                 return answer(c, OUTCOME_OK, "{\"return\":{\"version\":\"1\",\"kernel\":\"6.12\"}}");
         }
         if (strstr(c->text, "stats"))
-                return answer(c, OUTCOME_OK, "{\"return\":{\"nodes\":[{\"node\":1,\"total\":9,\"free\":5}]}}");
+                return answer(c, OUTCOME_OK,
+                              "{\"return\":{\"nodes\":[{\"node\":1,\"total\":9,\"free\":5}]}}");
         if (strstr(c->text, "submit")) {
                 fake.n_submits++;
                 snprintf(fake.submitted, sizeof(fake.submitted), "%s", c->text);
         }
-        snprintf(text, sizeof(text), "{\"return\":{\"order\":%llu,\"state\":\"done\",\"mover\":\"damon\",\"promoted\":5}}",
+        snprintf(text, sizeof(text),
+                 "{\"return\":{\"order\":%llu,\"state\":\"done\",\"mover\":\"damon\",\"promoted\":5}}",
                  order ? strtoull(order + 8, NULL, 10) : 0);
         answer(c, OUTCOME_OK, text);
 }
@@ -200,7 +207,12 @@ void fake_answer(void) {
 }
 
 void fake_event(VirtEventType type, VirtState state, int id, bool agent_connected) {
-        VirtEvent e = { .type = type, .uuid = FAKE_UUID, .name = "vm", .id = id, .state = state, .persistent = true,
+        VirtEvent e = { .type = type,
+                        .uuid = FAKE_UUID,
+                        .name = "vm",
+                        .id = id,
+                        .state = state,
+                        .persistent = true,
                         .agent_connected = agent_connected };
 
         the_virt->handler(the_virt, &e, the_virt->userdata);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * libvirt with one domain, scripted: stands in for io/virt.c, so that the manager meets a QEMU with the extension and
- * a guest with the agent, or ones without, that lie or say nothing.
+ * libvirt with one domain, scripted: stands in for io/virt.c, so that the manager meets a QEMU with the
+ * extension and a guest with the agent, or ones without, that lie or say nothing.
  */
 #pragma once
 
@@ -16,17 +16,17 @@ typedef enum FakeAgent {
 } FakeAgent;
 
 typedef struct Fake {
-        char *xml, *policy;            /* of the domain, live and inactive */
-        char *defined;                 /* what was defined last */
+        char *xml, *policy; /* of the domain, live and inactive */
+        char *defined;      /* what was defined last */
         bool extension;
         FakeAgent agent;
-        bool guest_managed;            /* prepare said so last */
+        bool guest_managed; /* prepare said so last */
         bool tracking;
         unsigned n_submits, n_stops, n_releases, n_qmp;
         char submitted[4096];
         uint8_t *table;
         size_t table_size;
-        bool libvirt_gone;             /* calls fail with NO_LIBVIRT */
+        bool libvirt_gone; /* calls fail with NO_LIBVIRT */
 } Fake;
 extern Fake fake;
 

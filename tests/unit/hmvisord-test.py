@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The daemon as a process, against libvirt's own test driver and without a bus: starts, reloads, refuses a second, stops.
+"""The daemon as a process, against libvirt's own test driver and without a bus.
 
     hmvisord-test.py HMVISORD
 """
@@ -43,7 +43,8 @@ def main():
         conf.parent.mkdir(parents=True)
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         notify.bind(f'{root}/notify')
-        env = dict(os.environ, NOTIFY_SOCKET=f'{root}/notify', DBUS_SYSTEM_BUS_ADDRESS=f'unix:path={root}/none')
+        env = dict(os.environ, NOTIFY_SOCKET=f'{root}/notify',
+                   DBUS_SYSTEM_BUS_ADDRESS=f'unix:path={root}/none')
         command = [HMVISORD, '--config-root', root, '--libvirt-uri', 'test:///default']
 
         with open(f'{root}/log', 'w+') as log:
@@ -52,7 +53,8 @@ def main():
                 check('it starts and says so', expect(notify, ['READY=1']))
                 second = subprocess.run(command, env=env, capture_output=True, text=True, timeout=30)
                 check('a second one is refused in one line',
-                      second.returncode == 1 and second.stderr.count('\n') == 1 and 'Another hmvisord runs' in second.stderr)
+                      second.returncode == 1 and second.stderr.count('\n') == 1 and
+                      'Another hmvisord runs' in second.stderr)
                 daemon.send_signal(signal.SIGHUP)
                 check('it says that it reloads', expect(notify, ['RELOADING=1', 'MONOTONIC_USEC=']))
                 check('and that it did', expect(notify, ['READY=1']))
@@ -71,7 +73,8 @@ def main():
         check('it said what was wrong with the file', 'Epoch' in text and 'old configuration' in text)
         check('it said that it stops', 'stopping' in text)
 
-        bad = subprocess.run(command + ['--check-config'], env=env, capture_output=True, text=True, timeout=30)
+        bad = subprocess.run(command + ['--check-config'], env=env, capture_output=True, text=True,
+                             timeout=30)
         check('--check-config names the file', bad.returncode != 0 and 'hmvisord.conf' in bad.stderr)
         odd = subprocess.run([HMVISORD, 'odd'], capture_output=True, text=True, timeout=30)
         check('an argument that is none is refused', odd.returncode == 2 and "'odd'" in odd.stderr)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The manager against a scripted libvirt (fake-virt.h): phases, every transition, orders, what is missing, dry run,
- * policy, reconnecting, and the clean stop.
+ * The manager against a scripted libvirt (fake-virt.h): phases, every transition, orders, what is missing,
+ * dry run, policy, reconnecting, and the clean stop.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,10 +13,14 @@
 #include "fake-virt.h"
 #include "manager-internal.h"
 
-#define PLAIN "<domain type='kvm'><name>vm</name><uuid>" FAKE_UUID "</uuid><memory unit='MiB'>1024</memory>" \
-        "<vcpu>2</vcpu><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os><features><acpi/></features><cpu mode='host-passthrough'/>" \
-        "<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='pci' index='0' model='pcie-root'/>" \
-        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' state='connected'/></channel>" \
+#define PLAIN                                                                                               \
+        "<domain type='kvm'><name>vm</name><uuid>" FAKE_UUID "</uuid><memory unit='MiB'>1024</memory>"      \
+        "<vcpu>2</vcpu><os><type arch='x86_64' "                                                            \
+        "machine='pc-q35-10.0'>hvm</type></os><features><acpi/></features><cpu mode='host-passthrough'/>"   \
+        "<devices><emulator>/usr/bin/qemu-system-x86_64</emulator><controller type='pci' index='0' "        \
+        "model='pcie-root'/>"                                                                               \
+        "<channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0' "                         \
+        "state='connected'/></channel>"                                                                     \
         "</devices></domain>"
 
 typedef struct Fixture {
@@ -27,9 +31,14 @@ typedef struct Fixture {
 } Fixture;
 
 static void setup(Fixture *f, const char *words) {
-        Conf conf = { .lease_usec = 30 * USEC_PER_SEC, .sample_usec = 200000, .host = host_policy_default(),
-                      .domain = domain_policy_default(), .log_level = LOG_ERR };
-        const BindOptions bind = { .dram_bytes = 256 << 20, .slow_bytes = 768 << 20, .extension_path = "/x.so",
+        Conf conf = { .lease_usec = 30 * USEC_PER_SEC,
+                      .sample_usec = 200000,
+                      .host = host_policy_default(),
+                      .domain = domain_policy_default(),
+                      .log_level = LOG_ERR };
+        const BindOptions bind = { .dram_bytes = 256 << 20,
+                                   .slow_bytes = 768 << 20,
+                                   .extension_path = "/x.so",
                                    .tiers = { { .nodes = "0", .cpus = "0-1", .distance = 10 },
                                               { .nodes = "1", .distance = 28 } } };
         Outcome o = {};
@@ -39,7 +48,7 @@ static void setup(Fixture *f, const char *words) {
         fake.extension = true;
         conf.domain.warmup_epochs = 1;
         conf.domain.min_order_pages = 1;
-        conf.host.epoch_usec = 3600 * USEC_PER_SEC;   /* the tests make the epochs */
+        conf.host.epoch_usec = 3600 * USEC_PER_SEC; /* the tests make the epochs */
         assert_int_equal(policy_parse(words, &conf.domain, &o), 0);
         if (domain_xml_bind(PLAIN, &bind, &fake.xml, &o) < 0)
                 fail_msg("%s", o.text);
@@ -86,7 +95,7 @@ static void on_reply(const Outcome *o, const char *text, void *userdata) {
 
 static void test_phase_table(void **state) {
         static const char *const may[_PHASE_MAX] = {
-                [PHASE_DISCOVERED] = "PG", [PHASE_PROBING] = "DOXG", [PHASE_OBSERVING] = "DPMXG",
+                [PHASE_DISCOVERED] = "PG", [PHASE_PROBING] = "DOXG",   [PHASE_OBSERVING] = "DPMXG",
                 [PHASE_MANAGED] = "DPOXG", [PHASE_DEGRADED] = "DPOMG", [PHASE_GONE] = "",
         };
         static const char letters[_PHASE_MAX] = { 'D', 'P', 'O', 'M', 'X', 'G' };
@@ -147,11 +156,13 @@ static void test_orders(void **state) {
         for (int i = 0; i < 12 && fake.n_submits == 0; i++) {
                 write_pages(65536 + 100, 512);
                 manager_epoch(f.m);
-                assert_int_equal(fake.table[HOTNESS_TABLE_HEADER_SIZE + 65536 + 100], 0);   /* taken, and emptied */
+                assert_int_equal(fake.table[HOTNESS_TABLE_HEADER_SIZE + 65536 + 100],
+                                 0); /* taken, and emptied */
                 run(&f, 400);
         }
         assert_int_equal(fake.n_submits, 1);
-        assert_non_null(strstr(fake.submitted, "\"promote\":{\"node\":0,\"ranges\":[1048676,"));   /* 4 GiB / 4 KiB + 100 */
+        assert_non_null(strstr(fake.submitted,
+                               "\"promote\":{\"node\":0,\"ranges\":[1048676,")); /* 4 GiB / 4 KiB + 100 */
         run(&f, 1000);
         manager_epoch(f.m);
         assert_int_equal(view(&f).totals.orders, 1);
@@ -188,7 +199,7 @@ static void test_no_extension(void **state) {
         boot(&f);
         assert_int_equal(view(&f).phase, PHASE_DEGRADED);
         assert_non_null(strstr(view(&f).reason, "hmvisor-qemu"));
-        assert_false(fake.guest_managed);   /* the guest's own tiering stays on: it is all that it has */
+        assert_false(fake.guest_managed); /* the guest's own tiering stays on: it is all that it has */
         manager_epoch(f.m);
         teardown(&f);
 }
@@ -202,14 +213,14 @@ static void expect_bad_agent(FakeAgent kind, const char *part) {
         run(&f, 500);
         assert_int_equal(view(&f).phase, PHASE_DEGRADED);
         assert_non_null(strstr(view(&f).reason, part));
-        assert_string_equal(view(&f).tracking_state, "tracking");   /* tracked all the same */
+        assert_string_equal(view(&f).tracking_state, "tracking"); /* tracked all the same */
         for (int i = 0; i < 8; i++) {
                 write_pages(65536 + 100, 512);
                 manager_epoch(f.m);
                 run(&f, 50);
         }
         assert_int_equal(fake.n_submits, 0);
-        fake.agent = FAKE_AGENT_OURS;   /* and back by itself */
+        fake.agent = FAKE_AGENT_OURS; /* and back by itself */
         for (int i = 0; i < 20 && view(&f).phase != PHASE_MANAGED; i++)
                 run(&f, 500);
         assert_int_equal(view(&f).phase, PHASE_MANAGED);
@@ -254,7 +265,7 @@ static void test_libvirt_restarts(void **state) {
         fake_event(VIRT_CONNECTED, 0, -1, false);
         boot(&f);
         assert_int_equal(view(&f).phase, PHASE_MANAGED);
-        assert_int_equal(manager_domain(f.m, FAKE_UUID)->key, key);   /* the same incarnation: heat is kept */
+        assert_int_equal(manager_domain(f.m, FAKE_UUID)->key, key); /* the same incarnation: heat is kept */
         /* A domain that went meanwhile. */
         fake_event(VIRT_DISCONNECTED, 0, -1, false);
         fake_event(VIRT_CONNECTED, 0, -1, false);
@@ -291,17 +302,20 @@ static void test_policy(void **state) {
 
         setup(&f, "Managed=no");
         boot(&f);
-        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Managed=maybe", true, true, on_reply, &f, &o), -EINVAL);
+        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Managed=maybe", true, true, on_reply, &f, &o),
+                         -EINVAL);
         assert_int_equal(o.code, OUTCOME_BAD_ARGUMENT);
-        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "RateCap=64M Managed=no", true, true, on_reply, &f, &o), 0);
+        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "RateCap=64M Managed=no", true, true, on_reply,
+                                            &f, &o),
+                         0);
         assert_true(manager_set_policy(f.m, FAKE_UUID, "Managed=yes", true, true, on_reply, &f, &o) < 0);
-        assert_int_equal(o.code, OUTCOME_DOMAIN_BUSY);   /* one change at a time */
+        assert_int_equal(o.code, OUTCOME_DOMAIN_BUSY); /* one change at a time */
         run(&f, 100);
         assert_int_equal(f.n_replies, 1);
         assert_int_equal(f.outcome.code, OUTCOME_OK);
         assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Managed=yes", true, true, on_reply, &f, &o), 0);
         run(&f, 1000);
-        assert_non_null(strstr(fake.policy, "RateCap=64M Managed=yes"));   /* what was said before stays */
+        assert_non_null(strstr(fake.policy, "RateCap=64M Managed=yes")); /* what was said before stays */
         assert_int_equal(view(&f).policy.migrate_bytes_per_sec, 64 << 20);
         assert_int_equal(view(&f).phase, PHASE_MANAGED);
         teardown(&f);
@@ -342,7 +356,7 @@ static void test_unbind(void **state) {
         assert_int_equal(manager_unbind(f.m, FAKE_UUID, true, on_reply, &f, &o), 0);
         run(&f, 50);
         assert_int_equal(f.outcome.code, OUTCOME_OK);
-        assert_null(fake.defined);   /* a dry run */
+        assert_null(fake.defined); /* a dry run */
         assert_int_equal(manager_unbind(f.m, FAKE_UUID, false, on_reply, &f, &o), 0);
         run(&f, 50);
         assert_non_null(fake.defined);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The hotness source against a scripted QEMU that maps the table as the extension does, behaves or misbehaves.
+ * The hotness source against a scripted QEMU that maps the table as the extension does, behaves or
+ * misbehaves.
  */
 #include <fcntl.h>
 #include <setjmp.h>
@@ -13,8 +14,10 @@
 
 #include "io/source.h"
 
-#define STATUS "{\"return\":{\"state\":\"%s\",\"reason\":\"why\",\"log\":\"ring\",\"epochs\":0,\"generation\":%d,\"counters\":%d," \
-        "\"ranges\":[{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":100,\"offset\":0}," \
+#define STATUS                                                                                              \
+        "{\"return\":{\"state\":\"%s\",\"reason\":\"why\",\"log\":\"ring\",\"epochs\":0,\"generation\":%d," \
+        "\"counters\":%d,"                                                                                  \
+        "\"ranges\":[{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":100,\"offset\":0},"                       \
         "{\"block\":\"ram-node1\",\"gpa\":4294967296,\"pages\":100,\"offset\":100}]}}"
 
 typedef struct Qemu {
@@ -42,7 +45,7 @@ static int on_send(const char *json, int fd, void *userdata) {
                         munmap(q->table, q->size);
                 assert_int_equal(fstat(fd, &st), 0);
                 assert_true(fcntl(fd, F_GET_SEALS) & F_SEAL_SHRINK);
-                assert_int_equal(ftruncate(fd, 0), -1);   /* QEMU cannot pull it from under the daemon */
+                assert_int_equal(ftruncate(fd, 0), -1); /* QEMU cannot pull it from under the daemon */
                 q->size = (size_t) st.st_size;
                 q->table = mmap(NULL, q->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
                 assert_true(q->table != MAP_FAILED);
@@ -53,7 +56,7 @@ static int on_send(const char *json, int fd, void *userdata) {
 static void setup(Qemu *q) {
         const SourceSettings settings = { .sample_usec = 200000, .lease_usec = 30000000, .max_pages = 1000 };
 
-        *q = (Qemu) { .now = 1000000 };
+        *q = (Qemu){ .now = 1000000 };
         assert_int_equal(source_new(&settings, on_send, q, &q->source), 0);
 }
 
@@ -128,10 +131,10 @@ static void test_counts(void **state) {
         source_release(q.source, true);
         assert_int_equal(header(&q)->hold, 0);
         assert_int_equal(q.table[4096 + 5], 0);
-        assert_int_equal(collect(&q, &r), 0);   /* nothing new */
+        assert_int_equal(collect(&q, &r), 0); /* nothing new */
         q.table[4096 + 5] = 1;
         source_release(q.source, false);
-        assert_int_equal(q.table[4096 + 5], 1);   /* kept for the next epoch */
+        assert_int_equal(q.table[4096 + 5], 1); /* kept for the next epoch */
         renew = header(&q)->renew;
         wait(&q, 250);
         assert_true(header(&q)->renew != renew);
@@ -152,8 +155,8 @@ static void test_busy_and_lying_header(void **state) {
         header(&q)->epoch = UINT64_MAX;
         assert_int_equal(collect(&q, &r), 1000000);
         assert_int_equal(r[1].n_pages, 100);
-        source_release(q.source, true);           /* clears what we made, not what it says */
-        header(&q)->epoch = 3;                    /* backwards */
+        source_release(q.source, true); /* clears what we made, not what it says */
+        header(&q)->epoch = 3;          /* backwards */
         assert_int_equal(collect(&q, &r), 0);
         source_release(q.source, true);
         teardown(&q);
@@ -168,13 +171,13 @@ static void test_generation_changes(void **state) {
         header(&q)->epoch = 4;
         header(&q)->generation = 2;
         q.table[4096] = 7;
-        assert_int_equal(collect(&q, &r), 0);     /* counters of frames that we do not know */
+        assert_int_equal(collect(&q, &r), 0); /* counters of frames that we do not know */
         source_release(q.source, false);
         wait(&q, 250);
-        assert_non_null(strstr(q.last, "hotness-query"));   /* at once, not at the next turn */
+        assert_non_null(strstr(q.last, "hotness-query")); /* at once, not at the next turn */
         reply(&q, "tracking", 2, 200);
         header(&q)->epoch = 6;
-        assert_int_equal(collect(&q, &r), 0);     /* two layouts are mixed in this one */
+        assert_int_equal(collect(&q, &r), 0); /* two layouts are mixed in this one */
         source_release(q.source, false);
         assert_int_equal(q.table[4096], 0);
         header(&q)->epoch = 7;
@@ -191,7 +194,7 @@ static void test_grows(void **state) {
         wait(&q, 2000);
         assert_non_null(strstr(q.last, "hotness-query"));
         reply(&q, "tracking", 2, 300);
-        reply(&q, "tracking", 2, 300);            /* the probe */
+        reply(&q, "tracking", 2, 300); /* the probe */
         assert_int_equal(q.size, 4096 + 300);
         teardown(&q);
 }
@@ -232,7 +235,7 @@ static void test_no_extension_is_retried_slowly(void **state) {
 
         setup(&q);
         source_run(q.source, q.now);
-        for (int i = 0; i < 1000 * 4; i++) {   /* 1000 s */
+        for (int i = 0; i < 1000 * 4; i++) { /* 1000 s */
                 if (*q.last)
                         reply_text(&q, "{\"error\":{\"class\":\"CommandNotFound\",\"desc\":\"no\"}}");
                 wait(&q, 250);
@@ -251,7 +254,7 @@ static void test_hostile_answers_are_paced(void **state) {
 
         setup(&q);
         source_run(q.source, q.now);
-        for (int i = 0; i < 100 * 4; i++) {   /* 100 s */
+        for (int i = 0; i < 100 * 4; i++) { /* 100 s */
                 for (int k = 0; *q.last && k < 8; k++, n++)
                         if (strstr(q.last, "getfd"))
                                 reply_text(&q, "{\"return\":{}}");
@@ -284,7 +287,7 @@ static void test_stop(void **state) {
 
         setup(&q);
         start(&q);
-        wait(&q, 2000);                        /* a query is under way */
+        wait(&q, 2000); /* a query is under way */
         source_stop(q.source, q.now);
         assert_int_equal(source_health(q.source), SOURCE_TRACKING);
         reply(&q, "tracking", 1, 200);
@@ -292,7 +295,7 @@ static void test_stop(void **state) {
         reply_text(&q, "{\"return\":{}}");
         assert_int_equal(source_health(q.source), SOURCE_STOPPED);
         wait(&q, 60000);
-        assert_string_equal(q.last, "");       /* nothing starts it again */
+        assert_string_equal(q.last, ""); /* nothing starts it again */
         teardown(&q);
 }
 
