@@ -92,7 +92,7 @@ What was measured, in one guest and one run ($demo_window s each):
   longest gap between 10 ms ticks       $(printf '%-22s' "$demo_gap_unmanaged ms") $demo_gap_managed ms
   writes of the workload per second     $(printf '%-22s' "$demo_rate_unmanaged") $demo_rate_managed
   (stores per node, unmanaged: $demo_stores_unmanaged; managed: $demo_stores_managed)
-  longest gap while pages moved: $demo_gap_moving ms
+  (the longer gap of the time in which pages moved, $demo_gap_moving ms, and of the measurement after it)
   90% of the hot set was on DRAM after: $demo_seconds s
 
 Stores are counted by the emulator, each one, by physical node of the host; times are of emulation, not of
@@ -131,6 +131,8 @@ verb_demo() {
         demo_gap_moving=$(demo_query | jq -r .longest_gap_ms)
         step "measuring $demo_window s with management"
         demo_measure managed
+        # moving is part of managing: the longer of the two gaps counts
+        demo_gap_managed=$(jq -n "[$demo_gap_managed, $demo_gap_moving] | max")
         step "what the daemon says"
         demo_host hmvctl explain "$demo_guest" --lines 5 >&2
         demo_host hmvctl stats "$demo_guest" >&2

@@ -3,9 +3,9 @@
 /*
  * A workload with a known hot set, for the lab. It fills one node with pages that it touches once (the cold
  * set), puts a second set of pages wholly on another node (the hot set), releases both to the kernel's
- * default policy so that anything may move them, and then writes to random places of the hot set until it
- * is told to stop. It reports where its pages are now, how much it wrote, and the longest time for which it
- * stood still. It never moves a page itself.
+ * default policy so that anything may move them, and then rewrites random cache lines of the hot set until
+ * it is told to stop. It reports where its pages are now, how much it wrote, and the longest time for which
+ * it stood still. It never moves a page itself.
  *
  *     hmv-workload --hot 96M --hot-node 1 --cold fill --cold-node 0
  *     hmv-workload --query [--reset-gap]
@@ -38,6 +38,8 @@
 #define CHUNK          (UINT64_C(1) << 20)
 #define NODES_MAX      64
 #define TICK_USEC      10000
+#define LINE           64       /* bytes that one write rewrites: a cache line */
+#define LINE_WORDS     (LINE / sizeof(uint64_t))
 #define WRITES_A_ROUND 4096     /* between two looks at the stop flag */
 #define QUERY_PAGES    4096     /* pages asked for by one move_pages(2) */
 #define FILL_MISSES    4        /* chunks in a row that land elsewhere before a node counts as full */
@@ -208,13 +210,15 @@ static uint64_t random_next(uint64_t *state) {
 
 static void *writer_run(void *userdata) {
         Workload *w = userdata;
-        uint64_t state = w->seed, words = w->hot.size / sizeof(uint64_t);
+        uint64_t state = w->seed, lines = w->hot.size / LINE;
 
         while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
                 for (unsigned i = 0; i < WRITES_A_ROUND; i++) {
                         uint64_t r = random_next(&state);
+                        volatile uint64_t *line = (uint64_t*) w->hot.base + r % lines * LINE_WORDS;
 
-                        ((volatile uint64_t*) w->hot.base)[r % words] = r;
+                        for (unsigned k = 0; k < LINE_WORDS; k++)
+                                line[k] = r;
                 }
                 atomic_fetch_add_explicit(&w->writes, WRITES_A_ROUND, memory_order_relaxed);
         }
