@@ -39,7 +39,7 @@ host_free_port() {
 host_arguments() {
         local image=$1 guest=$2 port=$3
         host_args=(
-                -name hmvlab -machine q35,hmat=on -accel tcg,thread=multi,tb-size=512 -cpu "$host_cpu" -smp "$host_cpus"
+                -name hmvlab -machine q35,hmat=on -accel tcg,thread=${HMVISOR_LAB_THREADS:-single},tb-size=512 -cpu "$host_cpu" -smp "$host_cpus"
                 -m "$(($(numfmt --from=iec "$host_dram") + $(numfmt --from=iec "$host_slow")))B"
                 -object "memory-backend-memfd,id=m0,size=$host_dram"
                 -object "memory-backend-memfd,id=m1,size=$host_slow"
