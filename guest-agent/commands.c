@@ -97,7 +97,8 @@ static int number_get(json_object *o, const char *name, uint64_t min, uint64_t m
         if (!json_object_object_get_ex(o, name, &v))
                 return 0;
         i = json_object_get_int64(v);
-        if (!json_object_is_type(v, json_type_int) || i < 0 || (uint64_t) i < min || (uint64_t) i > max)
+        if (!json_object_is_type(v, json_type_int) || i < 0 || (uint64_t) i < min || (uint64_t) i > max ||
+            json_object_get_uint64(v) != (uint64_t) i) /* 2^63 and more: get_int64 returns INT64_MAX */
                 return FAIL(error, "'%s' must be a whole number from %" PRIu64 " to %" PRIu64, name, min,
                             max);
         *ret = (uint64_t) i;
@@ -426,7 +427,10 @@ int commands_handle(Commands *c, const char *request, size_t n, usec_t now, char
                 if (!ours)
                         return COMMAND_INFO; /* perhaps in a form that only the stock agent understands */
                 *ret_reply = commands_error("GenericError", "malformed request: %s",
-                                            o ? "'execute' is missing" : json_tokener_error_desc(error));
+                                            o ? "'execute' is missing" :
+                                            error == json_tokener_error_parse_number ?
+                                                "a number is malformed or beyond 64 bits" :
+                                                json_tokener_error_desc(error));
                 return *ret_reply ? COMMAND_OURS : -ENOMEM;
         }
         for (size_t i = 0; i < ELEMENTSOF(commands); i++)

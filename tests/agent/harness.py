@@ -162,11 +162,11 @@ class AgentCase(unittest.TestCase):
         self.assertIn('return', reply)
         return reply['return']
 
-    def refused(self, text, part, error_class='GenericError'):
+    def refused(self, text, *parts, error_class='GenericError'):
         reply = self.ask_raw(text)
         self.assertEqual(list(reply), ['error'])
         self.assertEqual(reply['error']['class'], error_class)
-        self.assertIn(part, reply['error']['desc'])
+        self.assertTrue(any(part in reply['error']['desc'] for part in parts), (parts, reply))
 
     def wait_state(self, order, *states):
         end = time.monotonic() + TIMEOUT

@@ -131,7 +131,7 @@ class Passthrough(AgentCase):
         self.assertEqual(self.ask('guest-ping'), {'return': {}})
         self.assertEqual(len(self.ask('guest-info')['return']['supported_commands']), 5)
         self.refused('{"execute":"guest-get-osinfo"}\n', 'qemu-guest-agent is not running')
-        self.refused('{"execute":"__org.hmvisor_no-such"}\n', 'no-such', 'CommandNotFound')
+        self.refused('{"execute":"__org.hmvisor_no-such"}\n', 'no-such', error_class='CommandNotFound')
         self.stock_listen()
         self.connect()
 
@@ -247,7 +247,7 @@ class RealStock(AgentCase):
         self.assertLessEqual({'guest-ping', 'guest-shutdown', 'guest-fsfreeze-status', '__org.hmvisor_migrate-submit'}, names)
         self.assertIn('kernel-release', self.ask('guest-get-osinfo')['return'])
         self.assertEqual(self.ask('guest-fsfreeze-status'), {'return': 'thawed'})
-        self.refused('{"execute":"__org.hmvisor_no-such"}\n', 'no-such', 'CommandNotFound')
+        self.refused('{"execute":"__org.hmvisor_no-such"}\n', 'no-such', error_class='CommandNotFound')
         self.assertIn('nodes', self.ours('stats'))
         self.end()
         self.refused('{"execute":"guest-get-osinfo"}\n', 'not running')

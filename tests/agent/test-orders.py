@@ -27,7 +27,8 @@ class Checks(AgentCase):
             (submit(order=-1, promote=PAGES), "'order'"),
             (submit(order=1.5, promote=PAGES), "'order'"),
             (submit(order='1', promote=PAGES), "'order'"),
-            (submit(order=1 << 70, promote=PAGES, extra=1), "'extra'"),
+            (submit(order=1 << 63, promote=PAGES), "'order'"),
+            (submit(order=1 << 70, promote=PAGES), "'order'"),
             (submit(order=1), "'promote' or 'demote'"),
             (submit(order=1, promote=PAGES, demote=PAGES), 'same node'),
             (submit(order=1, promote=[]), 'object'),
@@ -57,7 +58,9 @@ class Checks(AgentCase):
         ]
         for text, part in cases:
             with self.subTest(text=text[:120]):
-                self.refused(text, part)
+                # json-c 0.18 refuses such numbers itself, older ones make them the largest that there is.
+                beyond = f'{1 << 70}' in text or f'{1 << 64}' in text
+                self.refused(text, *([part, 'beyond 64 bits'] if beyond else [part]))
         self.assertEqual(self.ours('migrate-status', order=1)['state'], 'unknown')
 
     def test_largest_order_is_taken(self):
