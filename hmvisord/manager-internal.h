@@ -127,6 +127,7 @@ void manager_tick_wake(Manager *m);
 void manager_epoch(Manager *m);        /* for the tests; the timer calls it */
 
 /* manager-order.c */
+bool order_is_under_way(const Domain *d);
 const AckFacts *order_ack(Domain *d, AckFacts *buf);
 void order_acknowledged(Domain *d, const AckFacts *ack);
 void order_carry(Domain *d, const Order *order);

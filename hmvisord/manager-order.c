@@ -41,6 +41,13 @@ const AckFacts *order_ack(Domain *d, AckFacts *buf) {
         return buf;
 }
 
+bool order_is_under_way(const Domain *d) {
+        AgentStatus status;
+        uint64_t id;
+
+        return agent_link_progress(d->agent, &id, &status) == AGENT_UNDER_WAY;
+}
+
 static void skipped_describe(const AckFacts *ack, char *buf, size_t size) {
         static const char *const names[_SKIP_MAX] = {
                 [SKIP_FREE] = "free",           [SKIP_ALREADY_THERE] = "already there",

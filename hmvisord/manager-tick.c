@@ -41,17 +41,18 @@ static void hold_all(Manager *m) {
                 (void) nanosleep(&(struct timespec) { .tv_nsec = BUSY_STEP_USEC * 1000 }, NULL);
         HASH_ITER(hh, m->domains, d, tmp)
                 if (d->held && source_is_busy(d->source)) {
-                        source_release(d->source, false);
+                        source_release(d->source, false, false);
                         d->held = false;
                 }
 }
 
+/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing. */
 static void release_all(Manager *m, bool clear) {
         Domain *d, *tmp;
 
         HASH_ITER(hh, m->domains, d, tmp) {
                 if (d->held && d->source)
-                        source_release(d->source, clear && d->samples > 0);
+                        source_release(d->source, clear && d->samples > 0, order_is_under_way(d));
                 d->held = false;
         }
 }

@@ -16,7 +16,9 @@
  * is 0; then it may read and clear the counters, and sets hold back to 0.
  * The extension sets busy, and only then looks at hold: where hold is set it
  * clears busy and leaves the sample for the next tick.  Nothing is lost: the
- * dirty bits stay set.  Both use sequentially consistent atomics.
+ * dirty bits stay set.  Both use sequentially consistent atomics.  With hold
+ * at HOTNESS_HOLD_REST the extension may also switch dirty logging off: what
+ * is written meanwhile is of no use to the daemon.
  *
  * Lease.  The daemon changes renew at least once per lease (an argument of
  * hotness-start); the extension stops tracking by itself where it did not.
@@ -31,6 +33,8 @@
 #define HOTNESS_TABLE_HEADER_SIZE 4096
 #define HOTNESS_PAGE_SHIFT 12
 #define HOTNESS_RANGES_MAX 64
+#define HOTNESS_HOLD 1
+#define HOTNESS_HOLD_REST 2
 
 typedef struct HotnessTableHeader {
     uint64_t magic;        /* daemon, before hotness-start */
@@ -40,7 +44,7 @@ typedef struct HotnessTableHeader {
     uint64_t generation;   /* extension: changes with the RAM ranges */
     uint64_t epoch;        /* extension: samples added since start */
     uint32_t busy;         /* extension: a sample is being added */
-    uint32_t hold;         /* daemon: do not add samples now */
+    uint32_t hold;         /* daemon: 0 or HOTNESS_HOLD…: add no samples now */
     uint64_t renew;        /* daemon: changes while it is alive */
 } HotnessTableHeader;
 

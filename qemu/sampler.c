@@ -325,8 +325,16 @@ static int64_t next_sample_us(const Sampler *s, int64_t now)
 static bool track(Sampler *s, int64_t now)
 {
     const SamplerSettings *set = &s->settings;
+    uint32_t hold;
 
     if (s->state == HOTNESS_RESTING && now < s->phase_end_us) {
+        return true;
+    }
+    hold = table_get_hold(&s->table);
+    if (hold == HOTNESS_HOLD_REST || (hold && !log_is_on(s))) {
+        log_stop(s);
+        set_state(s, HOTNESS_RESTING, "");
+        s->phase_end_us = now + set->interval_ms * 1000;
         return true;
     }
     if (!log_is_on(s)) {

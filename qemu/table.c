@@ -107,6 +107,11 @@ void table_leave(Table *table)
     __atomic_store_n(&table->header->busy, 0, __ATOMIC_SEQ_CST);
 }
 
+uint32_t table_get_hold(const Table *table)
+{
+    return __atomic_load_n(&table->header->hold, __ATOMIC_SEQ_CST);
+}
+
 uint64_t table_get_renew(const Table *table)
 {
     return __atomic_load_n(&table->header->renew, __ATOMIC_SEQ_CST);

@@ -34,6 +34,7 @@ void table_unmap(Table *table);
 /* False where the daemon holds the table; the counters are not ours then. */
 bool table_enter(Table *table);
 void table_leave(Table *table);
+uint32_t table_get_hold(const Table *table);
 
 uint64_t table_get_renew(const Table *table);
 void table_set_generation(Table *table, uint64_t generation);

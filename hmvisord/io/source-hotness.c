@@ -311,7 +311,7 @@ const HotnessStatus *source_status(const Source *s) {
 
 void source_hold(Source *s) {
         if (s->map)
-                atomic_store((_Atomic uint32_t *) &header(s)->hold, 1);
+                atomic_store((_Atomic uint32_t *) &header(s)->hold, HOTNESS_HOLD);
 }
 
 bool source_is_busy(const Source *s) {
@@ -337,11 +337,11 @@ size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_s
         return s->n_ranges;
 }
 
-void source_release(Source *s, bool clear) {
+void source_release(Source *s, bool clear, bool rest) {
         if (!s->map)
                 return;
         if (clear || s->stale)
                 memset(s->map + HOTNESS_TABLE_HEADER_SIZE, 0, s->n_counters);
         s->stale = false;
-        atomic_store((_Atomic uint32_t *) &header(s)->hold, 0);
+        atomic_store((_Atomic uint32_t *) &header(s)->hold, rest ? HOTNESS_HOLD_REST : 0);
 }

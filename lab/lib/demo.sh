@@ -10,6 +10,7 @@ demo_slow=768M               # ... and its slow cell
 demo_window=30               # seconds of each measurement
 demo_limit=60                # seconds that moving the hot set may take
 demo_share_wanted=90         # per cent of the hot set on DRAM
+demo_attempts=3              # nested virtualization under emulation can lose an interrupt or reset a guest
 
 demo_say() { [ -n "$demo_json" ] || printf '%s\n' "$*"; }
 
@@ -105,20 +106,11 @@ demo_cleanup() {
         host_exec "$guest_tool" remove "$demo_guest" >/dev/null 2>&1 || true
 }
 
-verb_demo() {
-        demo_json='' demo_keep=''
-        while [ $# -gt 0 ]; do
-                case $1 in
-                --json) demo_json=1 ;;
-                --keep) demo_keep=1 ;;
-                *) usage_error "demo: unknown option '$1'" ;;
-                esac
-                shift
-        done
-        verb_up
+# One attempt, start to finish; prints the report. Runs in a subshell, so that it may die.
+demo_attempt() {
         guest_sync_tool
-        [ -n "$demo_keep" ] || trap demo_cleanup EXIT
         demo_start_guest
+        demo_boot_id >"$state_dir/demo.boot"
         demo_hot_before=$(demo_hot_share)
         step "measuring $demo_window s without management (numa_balancing=$(demo_in_guest cat /proc/sys/kernel/numa_balancing))"
         demo_measure unmanaged
@@ -137,10 +129,57 @@ verb_demo() {
         demo_host hmvctl explain "$demo_guest" --lines 5 >&2
         demo_host hmvctl stats "$demo_guest" >&2
         demo_host hmvctl heat "$demo_guest" >&2
-        [ -n "$demo_json" ] || demo_report
-        jq -cn --argjson hot "$demo_hot_on_dram" --argjson u "$demo_share_unmanaged" --argjson m "$demo_share_managed" \
-                --argjson gu "$demo_gap_unmanaged" --argjson gm "$demo_gap_managed" \
-                '{hot_set_on_dram: $hot, slow_store_share_unmanaged: $u, slow_store_share_managed: $m,
-                  longest_gap_ms_unmanaged: $gu, longest_gap_ms_managed: $gm}' |
-                if [ -n "$demo_json" ]; then cat; else cat >/dev/null; fi
+        if [ -n "$demo_json" ]; then
+                jq -cn --argjson hot "$demo_hot_on_dram" \
+                        --argjson u "$demo_share_unmanaged" --argjson m "$demo_share_managed" \
+                        --argjson gu "$demo_gap_unmanaged" --argjson gm "$demo_gap_managed" \
+                        '{hot_set_on_dram: $hot, slow_store_share_unmanaged: $u, slow_store_share_managed: $m,
+                          longest_gap_ms_unmanaged: $gu, longest_gap_ms_managed: $gm}'
+        else
+                demo_report
+        fi
+}
+
+demo_boot_id() { timeout 120 "$lab_dir/hmvlab" guest exec "$demo_guest" -- cat /proc/sys/kernel/random/boot_id; }
+
+# Whether the emulated machine, and not the demonstration, was at fault: the host does not answer any more, or
+# the guest came up anew though nobody asked for it.
+demo_emulator_failed() {
+        local before
+        timeout 120 "$lab_dir/hmvlab" exec -- true || {
+                say "the emulated host stopped answering"
+                return 0
+        }
+        before=$(cat "$state_dir/demo.boot" 2>/dev/null) && [ -n "$before" ] || return 1
+        timeout 300 "$lab_dir/hmvlab" guest wait "$demo_guest" || return 1
+        [ "$(demo_boot_id)" != "$before" ] || return 1
+        say "the emulated guest was reset"
+}
+
+verb_demo() {
+        local attempt=1 status
+        demo_json='' demo_keep=''
+        while [ $# -gt 0 ]; do
+                case $1 in
+                --json) demo_json=1 ;;
+                --keep) demo_keep=1 ;;
+                *) usage_error "demo: unknown option '$1'" ;;
+                esac
+                shift
+        done
+        [ -n "$demo_keep" ] || trap demo_cleanup EXIT
+        while :; do
+                verb_up
+                rm -f "$state_dir/demo.boot"
+                status=0
+                # not "if (...)": errexit must hold within
+                set +e
+                (set -e; demo_attempt)
+                status=$?
+                set -e
+                [ "$status" -ne 0 ] && [ "$attempt" -lt "$demo_attempts" ] && demo_emulator_failed || return "$status"
+                attempt=$((attempt + 1))
+                step "nested virtualization is emulated, and failed: starting over, attempt $attempt of $demo_attempts"
+                verb_down
+        done
 }

@@ -50,7 +50,7 @@ static void collect(Source *s) {
                 for (uint64_t k = 0; k < ranges[i].n_pages; k++)
                         sink = (uint8_t) (sink + ranges[i].counters[k]);
         }
-        source_release(s, samples > 0);
+        source_release(s, samples > 0, false);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {

@@ -151,4 +151,4 @@ def shutdown_by_agent():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([demo, verified, told, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
-                   agent_gone_and_back, paused, events_told, clean_stop, mover_bench, shutdown_by_agent]))
+                   agent_gone_and_back, paused, events_told, clean_stop, mover_bench, shutdown_by_agent], NAME))

@@ -208,6 +208,17 @@ class Sharing(Case):
         answer = self.wait_epochs(machine, 2)
         self.assertEqual(table.written(answer['counters']), {self.counters_of(answer, [8 * MIB])[0]: 1})
 
+    def test_hold_may_let_the_log_rest(self):
+        machine, table = self.make_tracked()
+        self.wait_epochs(machine, 1)
+        table.set(vm.HOLD, 2)
+        machine.wait('rest', lambda a: a['state'] == 'resting')
+        table.set(vm.HOLD, 1)
+        machine.query()
+        table.set(vm.HOLD, 0)
+        machine.wait('tracking', lambda a: a['state'] == 'tracking')
+        self.wait_epochs(machine, 1)
+
 
 class Refusals(Case):
     def test_arguments(self):

@@ -128,12 +128,12 @@ static void test_counts(void **state) {
         assert_int_equal(r[1].gfn, 0x100000);
         assert_int_equal(r[0].counters[5], 3);
         assert_int_equal(r[1].counters[0], 255);
-        source_release(q.source, true);
+        source_release(q.source, true, false);
         assert_int_equal(header(&q)->hold, 0);
         assert_int_equal(q.table[4096 + 5], 0);
         assert_int_equal(collect(&q, &r), 0); /* nothing new */
         q.table[4096 + 5] = 1;
-        source_release(q.source, false);
+        source_release(q.source, false, false);
         assert_int_equal(q.table[4096 + 5], 1); /* kept for the next epoch */
         renew = header(&q)->renew;
         wait(&q, 250);
@@ -155,10 +155,10 @@ static void test_busy_and_lying_header(void **state) {
         header(&q)->epoch = UINT64_MAX;
         assert_int_equal(collect(&q, &r), 1000000);
         assert_int_equal(r[1].n_pages, 100);
-        source_release(q.source, true); /* clears what we made, not what it says */
+        source_release(q.source, true, false); /* clears what we made, not what it says */
         header(&q)->epoch = 3;          /* backwards */
         assert_int_equal(collect(&q, &r), 0);
-        source_release(q.source, true);
+        source_release(q.source, true, false);
         teardown(&q);
 }
 
@@ -172,17 +172,17 @@ static void test_generation_changes(void **state) {
         header(&q)->generation = 2;
         q.table[4096] = 7;
         assert_int_equal(collect(&q, &r), 0); /* counters of frames that we do not know */
-        source_release(q.source, false);
+        source_release(q.source, false, false);
         wait(&q, 250);
         assert_non_null(strstr(q.last, "hotness-query")); /* at once, not at the next turn */
         reply(&q, "tracking", 2, 200);
         header(&q)->epoch = 6;
         assert_int_equal(collect(&q, &r), 0); /* two layouts are mixed in this one */
-        source_release(q.source, false);
+        source_release(q.source, false, false);
         assert_int_equal(q.table[4096], 0);
         header(&q)->epoch = 7;
         assert_int_equal(collect(&q, &r), 1);
-        source_release(q.source, true);
+        source_release(q.source, true, false);
         teardown(&q);
 }
 
@@ -223,7 +223,7 @@ static void test_blocked_resumes(void **state) {
         assert_int_equal(source_health(q.source), SOURCE_BLOCKED);
         header(&q)->epoch = 9;
         assert_int_equal(collect(&q, &r), 0);
-        source_release(q.source, false);
+        source_release(q.source, false, false);
         wait(&q, 2000);
         reply(&q, "tracking", 1, 200);
         assert_int_equal(source_health(q.source), SOURCE_TRACKING);
@@ -278,7 +278,7 @@ static void test_libvirt_gone_keeps_counting(void **state) {
         assert_int_equal(source_health(q.source), SOURCE_TRACKING);
         header(&q)->epoch = 5;
         assert_int_equal(collect(&q, &r), 5);
-        source_release(q.source, true);
+        source_release(q.source, true, false);
         teardown(&q);
 }
 
