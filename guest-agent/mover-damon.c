@@ -26,7 +26,7 @@
 #define CONTEXT ADMIN "/0/contexts/0"
 #define SCHEME CONTEXT "/schemes/0"
 #define MARKER "run/hmvisor-ga/kdamond" /* exists while the kdamond directory is ours */
-#define REGIONS 1024                    /* per shot; 10 us and 3.3 KB of kernel memory each to create, */
+#define REGIONS 256                     /* per shot; 10 us and 3.3 KB of kernel memory each to create, */
 #define REGIONS_FEW 128 /* and far more to open, so no more than this until an order needs them */
 #define SAMPLE_US "1000"                /* the length of the one sleep, and so the fixed cost of a shot */
 #define PAD_ADDRESS (UINT64_C(1) << 51) /* beyond any memory: unused regions of the pool lie there */

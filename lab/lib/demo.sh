@@ -78,9 +78,12 @@ demo_wait_hot() {
 
 # What is left of the time limit goes to the rest of the hot set.
 demo_finish_moving() {
-        local left=$((demo_limit - demo_seconds))
-        [ "$left" -le 0 ] || sleep "$left"
-        demo_hot_on_dram=$(demo_hot_share)
+        local end=$((SECONDS + demo_limit - demo_seconds))
+        until LC_ALL=C awk -v s="$demo_hot_on_dram" 'BEGIN { exit !(s >= 0.99) }' || [ "$SECONDS" -ge "$end" ]; do
+                sleep 3
+                demo_hot_on_dram=$(demo_hot_share)
+        done
+        step "$(demo_percent "$demo_hot_on_dram") of the hot set is on DRAM"
 }
 
 demo_report() {
@@ -163,6 +166,7 @@ verb_demo() {
                 case $1 in
                 --json) demo_json=1 ;;
                 --keep) demo_keep=1 ;;
+                --limit) demo_limit=$2; shift ;;
                 *) usage_error "demo: unknown option '$1'" ;;
                 esac
                 shift

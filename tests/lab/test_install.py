@@ -24,10 +24,10 @@ def packages_only():
 
 def tiers_found():
     """The two tiers are found without configuration"""
-    nodes = {n["Node"]: n for n in hmvctl("tiers", "--json").json()["Nodes"]}
+    nodes = {n["Node"]: n for n in hmvctl("tiers", "--json").json()}
     equal(nodes[0]["Tier"], "dram", "tier of node 0")
     equal(nodes[1]["Tier"], "slow", "tier of node 1")
-    check(nodes[1]["LatencyNs"] > nodes[0]["LatencyNs"] > 0, f"latencies from the HMAT: {nodes}")
+    check(nodes[1]["LatencyNSec"] > nodes[0]["LatencyNSec"] > 0, f"latencies from the HMAT: {nodes}")
 
 
 def configuration_checked():
