@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests and QEMUs that lack something, or answer nonsense: DEGRADED with a reason, and running all the same."""
+import json
 import sys
 
 from labhost import check, equal, guest, hmvctl, host, lab, main, matches, wait_for
@@ -41,6 +42,16 @@ def garbage_agent():
     wait_for("managed again", 300, lambda: info()["Phase"] == "managed")
 
 
+def agent_gone_and_back():
+    """A guest whose agent stops is degraded with the reason, and recovers by itself"""
+    host("virsh", "-q", "qemu-agent-command", NAME, json.dumps(
+        {"execute": "guest-exec", "arguments": {"path": "/bin/sh", "arg": [
+            "-c", "sleep 2; systemctl stop hmvisor-ga; sleep 60; systemctl start hmvisor-ga"]}}))
+    wait_for("degraded", 60, lambda: info()["Phase"] == "degraded")
+    matches("agent", hmvctl("info", NAME, "--json").json()["Reason"], "reason")
+    wait_for("managed again", 180, lambda: info()["Phase"] == "managed")
+
+
 def no_extension():
     """A QEMU without the extension: degraded, with the remedy"""
     restart_with("-e '/hmvisor-hotness/d' -e \"/value='-plugin'/d\"")
@@ -72,4 +83,4 @@ def removed():
 
 if __name__ == "__main__":
     lab("up", timeout=3600)
-    sys.exit(main([garbage_agent, no_extension, no_agent, no_ring, removed]))
+    sys.exit(main([garbage_agent, agent_gone_and_back, no_extension, no_agent, no_ring, removed]))

@@ -93,16 +93,6 @@ def restarted_libvirt():
     wait_for("managed again", 120, lambda: phase() == "managed")
 
 
-def agent_gone_and_back():
-    """A guest whose agent stops is degraded with the reason, and recovers by itself"""
-    host("virsh", "-q", "qemu-agent-command", NAME, json.dumps(
-        {"execute": "guest-exec", "arguments": {"path": "/bin/sh", "arg": [
-            "-c", "systemctl stop hmvisor-ga; sleep 60; systemctl start hmvisor-ga"]}}))
-    wait_for("degraded", 60, lambda: phase() == "degraded")
-    matches("agent", hmvctl("info", NAME, "--json").json()["Reason"], "reason")
-    wait_for("managed again", 180, lambda: phase() == "managed")
-
-
 def paused():
     """A paused domain is left alone, and taken up again"""
     host("virsh", "suspend", NAME)
@@ -151,4 +141,4 @@ def shutdown_by_agent():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([demo, verified, told, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
-                   agent_gone_and_back, paused, events_told, clean_stop, mover_bench, shutdown_by_agent], NAME))
+                   paused, events_told, clean_stop, mover_bench, shutdown_by_agent], NAME))
