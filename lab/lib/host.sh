@@ -71,7 +71,7 @@ host_arguments() {
 host_ssh_options() {
         printf '%s\n' -F /dev/null -i "$(lab_ssh_key)" -p "$(cat "$state_dir/port")" -o StrictHostKeyChecking=no \
                 -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR -o BatchMode=yes -o ConnectTimeout=60 \
-                -o ControlMaster=auto -o "ControlPath=$state_dir/ssh.sock" -o ControlPersist=600
+                -o ServerAliveInterval=30 -o ServerAliveCountMax=8 -o ControlMaster=auto -o "ControlPath=$state_dir/ssh.sock" -o ControlPersist=600
 }
 
 host_exec() {
