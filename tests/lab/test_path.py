@@ -124,12 +124,6 @@ def clean_stop():
     wait_for("managed again", 90, lambda: phase() == "managed")
 
 
-def mover_bench():
-    """Orders of 4,096 mapped pages against raw move_pages(2), in the same guest"""
-    out = guest(NAME, "/usr/libexec/hmvisor/hmvisor-ga-bench", timeout=600).out
-    return " ".join(out.split())[-300:]
-
-
 def shutdown_by_agent():
     """virsh shutdown --mode agent ends the guest, and the daemon lets it go"""
     host("virsh", "shutdown", NAME, "--mode", "agent")
@@ -141,4 +135,4 @@ def shutdown_by_agent():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([demo, verified, told, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
-                   paused, events_told, clean_stop, mover_bench, shutdown_by_agent], NAME))
+                   paused, events_told, clean_stop, shutdown_by_agent], NAME))
