@@ -229,7 +229,9 @@ static int order_get(json_object *arguments, uint64_t *ret_id, char error[static
         return r == 0 ? FAIL(error, "'order' is missing") : r;
 }
 
-static int handle_status(Commands *c, json_object *arguments, json_object **ret, char error[static 256]) {
+/* Looks an order up, or cancels it: either way the answer is its status. */
+static int handle_order(Commands *c, void (*look)(OrderQueue *q, uint64_t id, OrderStatus *ret),
+                        json_object *arguments, json_object **ret, char error[static 256]) {
         OrderStatus status;
         uint64_t id = 0;
         int r;
@@ -237,22 +239,17 @@ static int handle_status(Commands *c, json_object *arguments, json_object **ret,
         r = order_get(arguments, &id, error);
         if (r < 0)
                 return r;
-        order_queue_status(c->orders, id, &status);
+        look(c->orders, id, &status);
         *ret = status_make(&status);
         return 0;
 }
 
-static int handle_cancel(Commands *c, json_object *arguments, json_object **ret, char error[static 256]) {
-        OrderStatus status;
-        uint64_t id = 0;
-        int r;
+static int handle_status(Commands *c, json_object *arguments, json_object **ret, char error[static 256]) {
+        return handle_order(c, order_queue_status, arguments, ret, error);
+}
 
-        r = order_get(arguments, &id, error);
-        if (r < 0)
-                return r;
-        order_queue_cancel(c->orders, id, &status);
-        *ret = status_make(&status);
-        return 0;
+static int handle_cancel(Commands *c, json_object *arguments, json_object **ret, char error[static 256]) {
+        return handle_order(c, order_queue_cancel, arguments, ret, error);
 }
 
 static void prepare_undo(Commands *c) {

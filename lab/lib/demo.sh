@@ -114,7 +114,6 @@ demo_attempt() {
         guest_sync_tool
         demo_start_guest
         demo_boot_id >"$state_dir/demo.boot"
-        demo_hot_before=$(demo_hot_share)
         step "measuring $demo_window s without management (numa_balancing=$(demo_in_guest cat /proc/sys/kernel/numa_balancing))"
         demo_measure unmanaged
         demo_hot_before=$(demo_hot_share)
