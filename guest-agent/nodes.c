@@ -118,19 +118,15 @@ static int span_add(NodeMap *map, size_t *allocated, NodeSpan span) {
 
 /* The blocks of one node. */
 static int node_blocks_read(int root, int node, uint64_t block_pages, NodeMap *map, size_t *allocated) {
-        int fd = sysfile_open(root, O_RDONLY | O_DIRECTORY, "sys/devices/system/node/node%d", node);
         struct dirent *entry;
-        int r = 0;
+        char path[64];
         DIR *dir;
+        int r;
 
-        if (fd < 0)
-                return fd;
-        dir = fdopendir(fd);
-        if (!dir) {
-                r = -errno;
-                close(fd);
+        snprintf(path, sizeof(path), "sys/devices/system/node/node%d", node);
+        r = sysfile_opendir(root, path, &dir);
+        if (r < 0)
                 return r;
-        }
         while (r >= 0 && (entry = readdir(dir))) {
                 uint64_t block;
                 int used = 0;

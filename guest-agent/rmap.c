@@ -33,18 +33,12 @@ static int processes_list(int root, const RmapScratch *scratch, Process **ret, s
         _cleanup_free_ Process *list = NULL;
         size_t n = 0, allocated = 0;
         struct dirent *entry;
-        int fd, r = 0;
         DIR *dir;
+        int r;
 
-        fd = sysfile_open(root, O_RDONLY | O_DIRECTORY, "proc");
-        if (fd < 0)
-                return fd;
-        dir = fdopendir(fd);
-        if (!dir) {
-                r = -errno;
-                close(fd);
+        r = sysfile_opendir(root, "proc", &dir);
+        if (r < 0)
                 return r;
-        }
         while ((entry = readdir(dir))) {
                 Process p = { 0 };
                 char buf[128];

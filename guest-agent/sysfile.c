@@ -53,6 +53,20 @@ int sysfile_open(int root, int flags, const char *format, ...) {
         return path_open(root, flags, path);
 }
 
+int sysfile_opendir(int root, const char *path, DIR **ret) {
+        _cleanup_close_ int fd = sysfile_open(root, O_RDONLY | O_DIRECTORY, "%s", path);
+        DIR *dir;
+
+        if (fd < 0)
+                return fd;
+        dir = fdopendir(fd);
+        if (!dir)
+                return -errno;
+        (void) TAKE_FD(fd);   /* closedir() closes it */
+        *ret = dir;
+        return 0;
+}
+
 ssize_t sysfile_read(int root, char *buf, size_t size, const char *format, ...) {
         SYSFILE_PATH(path, format);
         return path_read(root, buf, size, path);

@@ -5,10 +5,15 @@
  */
 #pragma once
 
+#include <dirent.h>
+
 #include "base/cleanup.h"
 
 /* Opens a path below root. Returns the descriptor or -errno. */
 int sysfile_open(int root, int flags, const char *format, ...) _printf_(3, 4);
+
+/* Opens a folder below root; *ret is for closedir(). Returns 0 or -errno. */
+int sysfile_opendir(int root, const char *path, DIR **ret);
 
 /* Reads a whole small file as a string; what does not fit is cut off. Returns its length or -errno. */
 ssize_t sysfile_read(int root, char *buf, size_t size, const char *format, ...) _printf_(4, 5);
