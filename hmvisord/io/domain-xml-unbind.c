@@ -35,15 +35,35 @@ static void remove_agent_channel(xmlNodePtr root) {
         }
 }
 
+/* What was restored from text knows no namespaces: there the prefix is part of the name. */
+static bool name_is_of(const xmlChar *name, const xmlNs *name_ns, const xmlNs *ns) {
+        const char *prefix = ns->prefix ? (const char *) ns->prefix : "";
+        size_t size = strlen(prefix);
+
+        return name_ns ? name_ns == ns
+                       : strncmp((const char *) name, prefix, size) == 0 && name[size] == ':';
+}
+
+static bool namespace_is_used(xmlNodePtr n, const xmlNs *ns) {
+        if (name_is_of(n->name, n->ns, ns))
+                return true;
+        for (xmlAttrPtr a = n->properties; a; a = a->next)
+                if (name_is_of(a->name, a->ns, ns))
+                        return true;
+        for (xmlNodePtr c = n->children; c; c = c->next)
+                if (c->type == XML_ELEMENT_NODE && namespace_is_used(c, ns))
+                        return true;
+        return false;
+}
+
 /* The QEMU namespace goes when nothing of it is left. */
 static void remove_qemu_namespace(xmlNodePtr root) {
-        for (xmlNodePtr n = root->children; n; n = n->next)
-                if (xml_is_ns(n, XML_QEMU_NS, NULL))
-                        return;
         for (xmlNsPtr *p = &root->nsDef; *p; p = &(*p)->next)
                 if (xmlStrEqual((*p)->href, XML(XML_QEMU_NS))) {
                         xmlNsPtr ns = *p;
 
+                        if (namespace_is_used(root, ns))
+                                return;
                         *p = ns->next;
                         ns->next = NULL;
                         xmlFreeNs(ns);
@@ -61,10 +81,8 @@ static void remove_extension(xmlNodePtr root, const char *value) {
                         node_remove(n);
                         break;
                 }
-        if (cmd && xml_count(cmd) == 0) {
+        if (cmd && xml_count(cmd) == 0)
                 node_remove(cmd);
-                remove_qemu_namespace(root);
-        }
 }
 
 static int undo_added(xmlNodePtr root, xmlNodePtr added) {
@@ -131,6 +149,7 @@ int domain_xml_unbind(const char *xml, char **ret_xml, Outcome *o) {
                 controllers_prune(root, (const char *) controllers);
         if (xml_count(metadata) == 0)
                 node_remove(metadata);
+        remove_qemu_namespace(root);
         if (xml_print(doc, root, true, ret_xml) < 0)
                 return outcome_set(o, OUTCOME_FAILED, "out of memory");
         return 0;
