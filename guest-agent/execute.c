@@ -402,6 +402,26 @@ static int scope_make(Run *run, const OrderRequest *q) {
         return 0;
 }
 
+/* Any cold page makes room, so those that move_pages reaches go first, in their order: DAMON, the only way to
+ * page cache that nobody maps, needs a pass for each few hundred scattered pages, and a pass waits for the
+ * scheduler several times. */
+static int demote_mapped_first(Run *run) {
+        Unit *sorted = malloc(MAX(run->n_demote, (size_t) 1) * sizeof(Unit));
+        size_t n = 0;
+
+        if (!sorted)
+                return -ENOMEM;
+        for (size_t i = 0; i < run->n_demote; i++)
+                if (run->demote[i].kind != UNIT_UNMAPPED)
+                        sorted[n++] = run->demote[i];
+        for (size_t i = 0; i < run->n_demote; i++)
+                if (run->demote[i].kind == UNIT_UNMAPPED)
+                        sorted[n++] = run->demote[i];
+        free(run->demote);
+        run->demote = sorted;
+        return 0;
+}
+
 static int run_prepare(Run *run, const OrderRequest *q, OrderResult *result) {
         int r;
 
@@ -417,6 +437,9 @@ static int run_prepare(Run *run, const OrderRequest *q, OrderResult *result) {
                 return r;
         r = placement_classify(run->kpageflags, &run->map, q->demote.ranges, q->demote.n_ranges,
                                q->demote.node, result->skipped, &run->demote, &run->n_demote);
+        if (r < 0)
+                return r;
+        r = q->promote.node >= 0 ? demote_mapped_first(run) : 0;
         if (r < 0)
                 return r;
         run->gib_mapped = gib_mapped_read(run->e->root);

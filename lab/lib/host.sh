@@ -23,7 +23,7 @@ host_overlay=$cache_dir/overlays/host-$(printf '%s' "$state_dir" | sha256sum | c
 host_pid() {
         local pid
         pid=$(cat "$host_pidfile" 2>/dev/null) || return 1
-        [ -n "$pid" ] && tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "-pidfile $host_pidfile" || return 1
+        [ -n "$pid" ] && tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "-pidfile $host_pidfile" || return 1
         echo "$pid"
 }
 
@@ -101,7 +101,8 @@ host_start() {
         local image=$1 guest=$2 port
         mkdir -p "$state_dir" "$cache_dir/overlays"
         chmod 700 "$state_dir"
-        rm -f "$state_dir/ssh.sock" "$host_pidfile" "$host_console"
+        # what an emulator that was killed left behind says nothing of this one
+        rm -f "$state_dir"/{ssh.sock,qmp.sock,port,meter,tool.key} "$host_pidfile" "$host_console"
         qemu-img create -q -f qcow2 -F raw -b "$image/disk.raw" "$host_overlay"
         port=$(host_free_port)
         echo "$port" >"$state_dir/port"
