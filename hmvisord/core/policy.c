@@ -34,3 +34,39 @@ DomainPolicy domain_policy_default(void) {
                 .min_order_pages = 64,
         };
 }
+
+MarketPolicy market_policy_default(void) {
+        return (MarketPolicy){
+                .enabled = false, /* resizing VMs is their owners' choice */
+                /* What a byte of DRAM costs against one of slow memory: persistent DIMMs sold at a third to
+                   a quarter of DRAM's price, and reused DIMMs behind CXL cost no more. */
+                .dram_price = 4,
+                .slow_price = 1,
+                /* virtio-mem's smallest block where the host has huge pages of 2 MiB. */
+                .block_bytes = UINT64_C(2) << 20,
+                /* Each trade resizes two devices twice over: below this that work is worth more than what a
+                   VM gains, and small trades would tell more of others' load. */
+                .min_trade_bytes = UINT64_C(32) << 20,
+                /* At 4:1 the other way is 2 GiB of slow memory, which a willing guest takes offline well
+                   within settle_usec; and a wrong decision costs a VM no more than this. */
+                .max_trade_bytes = UINT64_C(512) << 20,
+                /* Ten ticks: heat and swapping have been seen for long enough to act on. */
+                .epoch_usec = 10 * USEC_PER_SEC,
+                /* What a trade did shows once heat has settled: a few epochs of the market. */
+                .cooldown_usec = 30 * USEC_PER_SEC,
+                /* Longer than bursts of a load last: whoever turns round at once pays for both ways. */
+                .dwell_usec = 120 * USEC_PER_SEC,
+                /* A guest that has not freed its memory in a minute is unwilling or unable; others wait. */
+                .settle_usec = 60 * USEC_PER_SEC,
+                /* Offlining half a memory section of x86 (128 MiB) keeps a guest's kernel busy for less than
+                   a second, and a guest that stops half-way has lost no more than this. */
+                .step_bytes = UINT64_C(64) << 20,
+                /* Free memory may be meant for the next VM to start: the administrator says so. */
+                .use_pool = false,
+                /* A price that stands is one that a user can plan with, and that tells nothing of others. */
+                .moving_price = false,
+                .dram_price_min =
+                        2, /* half of and twice the default: where the market may drift unattended */
+                .dram_price_max = 8,
+        };
+}

@@ -24,6 +24,25 @@ typedef struct DomainPolicy {
         uint64_t min_order_pages; /* fewer candidates than this are not worth an order */
 } DomainPolicy;
 
+/* The market: what DRAM is worth, how much is traded at a time, and how often. */
+typedef struct MarketPolicy {
+        bool enabled;
+        uint32_t dram_price,
+                slow_price; /* so many units of money for a byte of each; only their ratio counts */
+        uint64_t block_bytes;            /* all sizes are multiples of it: virtio-mem's block on this host */
+        uint64_t min_trade_bytes;        /* of DRAM: the least lot; whole blocks */
+        uint64_t max_trade_bytes;        /* of DRAM: the most per domain and epoch; whole blocks */
+        usec_t epoch_usec;               /* one clearing of the market */
+        usec_t cooldown_usec;            /* a domain rests so long after a trade */
+        usec_t dwell_usec;               /* and so long before it trades the other way round */
+        usec_t settle_usec;              /* a trade that has not delivered by then ends with what it has */
+        uint64_t step_bytes;             /* a device is asked to shrink by so much at a time; whole blocks */
+        bool use_pool; /* the host's free memory takes the other side of what is left over */
+        bool moving_price;               /* the price follows demand and supply, between these bounds */
+        uint32_t dram_price_min, dram_price_max; /* as dram_price, against the same slow_price */
+} MarketPolicy;
+
 /* Defaults, each with its reason in policy.c. */
 HostPolicy host_policy_default(void);
 DomainPolicy domain_policy_default(void);
+MarketPolicy market_policy_default(void);
