@@ -35,8 +35,6 @@ static int show_heat(void *userdata) {
                 fputc('\n', ctl->out);
         if (ctl->json)
                 json_print(cells, ctl->out);
-        else if (json_object_array_length(cells) == 0)
-                fputs("No cells: the domain is off or not bound.\n", ctl->out);
         else
                 heat_print(cells, terminal_width(), streq(nl_langinfo(CODESET), "UTF-8"), ctl->out);
         fflush(ctl->out);

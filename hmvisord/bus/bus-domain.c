@@ -106,13 +106,28 @@ static int run_verify(Bus *b, sd_bus_message *m, const char *uuid) {
         return 0;
 }
 
+/* Heat is of the cells of a running domain; without them an empty answer would say less than an error. */
+static int check_has_heat(const DomainView *v, Outcome *o) {
+        if (!v->bound || v->n_cells == 0)
+                return outcome_set(o, OUTCOME_NOT_BOUND,
+                                   "domain '%s' %s, so it has no cells whose heat could be shown; 'hmvctl "
+                                   "bind' it, then %s",
+                                   v->name, v->id < 0 ? "is not bound" : "runs unbound",
+                                   v->id < 0 ? "start it" : "power it off and on");
+        if (v->id < 0)
+                return outcome_set(o, OUTCOME_DOMAIN_OFF,
+                                   "domain '%s' is off, and heat is of running domains; start it first",
+                                   v->name);
+        return 0;
+}
+
 static int run_get_heat(Bus *b, sd_bus_message *m, const char *uuid) {
         _cleanup_message_ sd_bus_message *reply = NULL;
         const DomainView *v = &b->view;
         Outcome o = { 0 };
         int r;
 
-        if (manager_get_domain(b->manager, uuid, &b->view, &o) < 0)
+        if (manager_get_domain(b->manager, uuid, &b->view, &o) < 0 || check_has_heat(v, &o) < 0)
                 return reply_outcome(m, &o);
 
         r = sd_bus_message_new_method_return(m, &reply);

@@ -100,6 +100,8 @@ class Objects(Base):
         hot = self.domain('hot')
         heat = hot.GetHeat(dbus_interface=DOMAIN)
         self.assertEqual(list(heat[0]['Pages']), [40960, 0, 0, 512, 0, 0, 0, 0, 24064])
+        self.assertIn("'cold' is off", self.fails(ERROR + 'DomainOff', self.domain('cold').GetHeat, dbus_interface=DOMAIN))
+        self.assertIn("'plain'", self.fails(ERROR + 'NotBound', self.domain('plain').GetHeat, dbus_interface=DOMAIN))
         stats = hot.GetStats(dbus_interface=DOMAIN)
         self.assertEqual(stats['PromotedBytes'], 24576 * 4096)
         self.assertEqual(stats['SkippedPages']['pinned'], 7)

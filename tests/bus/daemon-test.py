@@ -79,8 +79,8 @@ class Real(BusTest):
         self.assertIn('Phase:        discovered', self.ok('info', 'web'))
 
     def test_all_verbs_answer(self):
-        for words in (['tiers'], ['version'], ['heat', 'db1'], ['stats', 'db1'], ['explain', 'db1'], ['policy', 'get', 'db1'],
-                      ['list'], ['info', 'db1']):
+        for words in (['tiers'], ['version'], ['stats', 'db1'], ['explain', 'db1'], ['policy', 'get', 'db1'], ['list'],
+                      ['info', 'db1']):
             self.ok(*words)
             json.loads(self.ok(*words, '--json'))
         self.assertEqual(json.loads(self.ok('version', '--json'))['Daemon']['EpochUSec'], 500000)
@@ -93,6 +93,8 @@ class Real(BusTest):
                 (4, ['manage', 'web', '--live'])):
             with self.subTest(words):
                 self.fails(code, *words)
+        self.assertRegex(self.fails(6, 'heat', 'db1'), "'db1' runs unbound.*'hmvctl bind'.*off and on")
+        self.assertRegex(self.fails(6, 'heat', 'web', '--json'), "'web' is not bound.*'hmvctl bind'.*start it")
         before = self.ok('info', 'db1', '--json')
         code, _, errors = self.run_hmvctl('bind', 'db1', '--dram', '256M', '--slow', '256M')
         self.assertNotEqual(code, 0, 'neither the test driver nor this host can have it')

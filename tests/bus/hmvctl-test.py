@@ -134,8 +134,9 @@ class Errors(Base):
                 (2, ['info', 'hot', '--domain', 'cold']), (2, ['manage', 'hot', '--live=yes']), (2, ['info', '']),
                 (2, ['info', 'x' * 300]), (2, ['-c', 'unix:path=/x', '-H', 'y', 'list']), (2, ['info', b'\xff\xfe']),
                 (3, ['info', 'nope']), (3, ['heat', 'nope']), (3, ['manage', '99']),
-                (4, ['verify', 'cold']), (4, ['manage', 'cold', '--live']),
-                (6, ['unbind', 'plain']), (7, ['bind', 'hot', '--dram', '4M', '--slow', '4M']), (13, ['verify', 'odd'])):
+                (4, ['verify', 'cold']), (4, ['manage', 'cold', '--live']), (4, ['heat', 'cold']),
+                (6, ['heat', 'plain']), (6, ['unbind', 'plain']), (7, ['bind', 'hot', '--dram', '4M', '--slow', '4M']),
+                (13, ['verify', 'odd'])):
             with self.subTest(words):
                 self.fails(code, *words)
         self.assertEqual(self.run_hmvctl('--nonsense')[0], 2)
