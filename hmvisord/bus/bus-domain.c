@@ -118,6 +118,14 @@ static int check_has_heat(const DomainView *v, Outcome *o) {
                 return outcome_set(o, OUTCOME_DOMAIN_OFF,
                                    "domain '%s' is off, and heat is of running domains; start it first",
                                    v->name);
+        if (!*v->tracking_state && *v->reason)
+                return outcome_set(o, OUTCOME_NO_EXTENSION,
+                                   "domain '%s' is not tracked, so it has no heat: %s", v->name, v->reason);
+        if (!*v->tracking_state)
+                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
+                                   "domain '%s' is not tracked yet, its QEMU is being asked; try again in a "
+                                   "moment",
+                                   v->name);
         return 0;
 }
 

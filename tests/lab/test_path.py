@@ -101,6 +101,19 @@ def paused():
     wait_for("managed again", 90, lambda: phase() == "managed")
 
 
+def saved():
+    """virsh save of the tracked guest and its restore: tracking stands aside, the guest goes on"""
+    wait_for("tracking", 90, lambda: hmvctl("info", NAME, "--json").json()["TrackingState"] in ("tracking", "resting"))
+    before = guest(NAME, "hmv-workload", "--query").out
+    host("virsh", "save", NAME, "/var/lib/hmvlab/saved", timeout=600)
+    host("virsh", "restore", "/var/lib/hmvlab/saved", timeout=600)
+    host("rm", "/var/lib/hmvlab/saved")
+    after = json.loads(guest(NAME, "hmv-workload", "--query").out)
+    check(after["writes"] >= json.loads(before)["writes"], f"the workload did not go on: {before} {after}")
+    wait_for("managed again", 120, lambda: phase() == "managed")
+    wait_for("tracked again", 90, lambda: hmvctl("info", NAME, "--json").json()["TrackingEpochs"] > 0)
+
+
 def events_told():
     """events --loop prints what happens"""
     p = subprocess.Popen([HMVLAB, "exec", "--", "timeout", "60", "hmvctl", "events", "--loop", "--json"],
@@ -135,4 +148,4 @@ def shutdown_by_agent():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([demo, verified, told, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
-                   paused, events_told, clean_stop, shutdown_by_agent], NAME))
+                   paused, saved, events_told, clean_stop, shutdown_by_agent], NAME))
