@@ -402,9 +402,9 @@ static int scope_make(Run *run, const OrderRequest *q) {
         return 0;
 }
 
-/* Any cold page makes room, so those that move_pages reaches go first, in their order: DAMON, the only way to
- * page cache that nobody maps, needs a pass for each few hundred scattered pages, and a pass waits for the
- * scheduler several times. */
+/* Any cold page makes room, so those that move_pages reaches go first, in their order: DAMON, the only way
+ * to page cache that nobody maps, needs a pass for each few hundred scattered pages, and a pass waits for
+ * the scheduler several times. */
 static int demote_mapped_first(Run *run) {
         Unit *sorted = malloc(MAX(run->n_demote, (size_t) 1) * sizeof(Unit));
         size_t n = 0;
