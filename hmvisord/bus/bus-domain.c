@@ -52,32 +52,52 @@ static int property_skipped(sd_bus *bus, const char *path, const char *interface
         return append_skipped(reply, &((const Bus *) userdata)->view);
 }
 
+typedef struct Number {
+        const char *name;
+        uint64_t value;
+} Number;
+
+static int append_numbers(sd_bus_message *m, const Number *numbers, size_t n) {
+        int r = 0;
+
+        for (size_t i = 0; r >= 0 && i < n; i++)
+                r = message_append_entry(m, numbers[i].name, "t", numbers[i].value);
+        return r;
+}
+
+/* Opens the dictionary of a cell and says which cell it is. */
+static int open_cell(sd_bus_message *m, const DomainCell *c) {
+        int r;
+
+        r = sd_bus_message_open_container(m, 'a', "{sv}");
+        if (r >= 0)
+                r = message_append_entry(m, "Cell", "u", c->cell);
+        if (r >= 0)
+                r = message_append_entry(m, "Tier", "s", tier_to_string(c->tier));
+        if (r >= 0)
+                r = message_append_entry(m, "HostNodes", "s", c->host_nodes);
+        return r;
+}
+
 static int append_cell(sd_bus_message *m, const CellView *c) {
         uint64_t size;
         int r;
 
         if (__builtin_add_overflow(c->cell.boot_bytes, c->cell.device_current_bytes, &size))
                 size = UINT64_MAX;
+        const Number numbers[] = {
+                { "SizeBytes", size },
+                { "BootBytes", c->cell.boot_bytes },
+                { "DeviceMaxBytes", c->cell.device_max_bytes },
+                { "DeviceRequestedBytes", c->cell.device_requested_bytes },
+                { "DeviceCurrentBytes", c->cell.device_current_bytes },
+        };
 
-        r = sd_bus_message_open_container(m, 'a', "{sv}");
-        if (r >= 0)
-                r = message_append_entry(m, "Cell", "u", c->cell.cell);
-        if (r >= 0)
-                r = message_append_entry(m, "Tier", "s", tier_to_string(c->cell.tier));
+        r = open_cell(m, &c->cell);
         if (r >= 0)
                 r = message_append_entry(m, "Bound", "b", (int) c->cell.bound);
         if (r >= 0)
-                r = message_append_entry(m, "HostNodes", "s", c->cell.host_nodes);
-        if (r >= 0)
-                r = message_append_entry(m, "SizeBytes", "t", size);
-        if (r >= 0)
-                r = message_append_entry(m, "BootBytes", "t", c->cell.boot_bytes);
-        if (r >= 0)
-                r = message_append_entry(m, "DeviceMaxBytes", "t", c->cell.device_max_bytes);
-        if (r >= 0)
-                r = message_append_entry(m, "DeviceRequestedBytes", "t", c->cell.device_requested_bytes);
-        if (r >= 0)
-                r = message_append_entry(m, "DeviceCurrentBytes", "t", c->cell.device_current_bytes);
+                r = append_numbers(m, numbers, ELEMENTSOF(numbers));
         if (r >= 0 && c->guest_total_bytes != UINT64_MAX)
                 r = message_append_entry(m, "GuestTotalBytes", "t", c->guest_total_bytes);
         if (r >= 0 && c->guest_free_bytes != UINT64_MAX)
@@ -144,13 +164,7 @@ static int run_get_heat(Bus *b, sd_bus_message *m, const char *uuid) {
         for (size_t i = 0; r >= 0 && i < v->n_cells; i++) {
                 const CellView *c = &v->cells[i];
 
-                r = sd_bus_message_open_container(reply, 'a', "{sv}");
-                if (r >= 0)
-                        r = message_append_entry(reply, "Cell", "u", c->cell.cell);
-                if (r >= 0)
-                        r = message_append_entry(reply, "Tier", "s", tier_to_string(c->cell.tier));
-                if (r >= 0)
-                        r = message_append_entry(reply, "HostNodes", "s", c->cell.host_nodes);
+                r = open_cell(reply, &c->cell);
                 if (r >= 0)
                         r = sd_bus_message_append(reply, "{sv}", "Pages", "at", HEAT_BANDS, c->heat_pages[0],
                                                   c->heat_pages[1], c->heat_pages[2], c->heat_pages[3],
@@ -167,10 +181,7 @@ _Static_assert(HEAT_BANDS == 9, "run_get_heat() names each band");
 
 static int append_stats(sd_bus_message *m, const DomainView *v) {
         const DomainTotals *t = &v->totals;
-        const struct {
-                const char *name;
-                uint64_t value;
-        } numbers[] = {
+        const Number numbers[] = {
                 { "Epochs", t->epochs },
                 { "Orders", t->orders },
                 { "FailedOrders", t->failed_orders },
@@ -183,10 +194,9 @@ static int append_stats(sd_bus_message *m, const DomainView *v) {
                 { "TrackingCostNSec", v->tracking_cost_ns },
                 { "TrackingLastCostNSec", v->tracking_last_cost_ns },
         };
-        int r = 0;
+        int r;
 
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(numbers); i++)
-                r = message_append_entry(m, numbers[i].name, "t", numbers[i].value);
+        r = append_numbers(m, numbers, ELEMENTSOF(numbers));
         if (r >= 0)
                 r = message_append_entry(m, "TrackingState", "s", v->tracking_state);
         if (r >= 0)

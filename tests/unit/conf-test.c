@@ -7,45 +7,21 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <ftw.h>
-#include <sys/stat.h>
 #include <syslog.h>
 
 #include <cmocka.h>
 
 #include "conf.h"
 #include "config.h"
-
-static char root[64];
-
-static void put(const char *path, const char *text) {
-        char full[512];
-        FILE *f;
-
-        snprintf(full, sizeof(full), "%s%s", root, path);
-        for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
-                *p = '\0';
-                (void) mkdir(full, 0755);
-                *p = '/';
-        }
-        f = fopen(full, "we");
-        assert_non_null(f);
-        fputs(text, f);
-        fclose(f);
-}
+#include "temp-root.h"
 
 static int setup(void **state) {
-        strcpy(root, "/tmp/hmvisor-conf-test-XXXXXX");
-        assert_non_null(mkdtemp(root));
+        root_make();
         return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-        return remove(path);
-}
-
 static int teardown(void **state) {
-        return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return root_remove();
 }
 
 static void load(Conf *ret) {

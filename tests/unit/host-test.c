@@ -7,31 +7,12 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <ftw.h>
-#include <sys/stat.h>
 
 #include <cmocka.h>
 
 #include "base/units.h"
 #include "io/host.h"
-
-static char root[64];
-
-static void put(const char *path, const char *text) {
-        char full[512];
-        FILE *f;
-
-        snprintf(full, sizeof(full), "%s%s", root, path);
-        for (char *p = full + strlen(root) + 1; (p = strchr(p, '/')); p++) {
-                *p = '\0';
-                (void) mkdir(full, 0755);
-                *p = '/';
-        }
-        f = fopen(full, "we");
-        assert_non_null(f);
-        fputs(text, f);
-        fclose(f);
-}
+#include "temp-root.h"
 
 static void put_node(unsigned node, unsigned mib, const char *cpus, const char *distance) {
         char path[128], text[256];
@@ -48,20 +29,15 @@ static void put_node(unsigned node, unsigned mib, const char *cpus, const char *
 
 /* The lab's host: node 0 with two CPUs, node 1 without. */
 static int setup(void **state) {
-        strcpy(root, "/tmp/hmvisor-host-test-XXXXXX");
-        assert_non_null(mkdtemp(root));
+        root_make();
         put("/sys/devices/system/node/online", "0-1\n");
         put_node(0, 2048, "0-1\n", "10 28\n");
         put_node(1, 1024, "\n", "28 10\n");
         return 0;
 }
 
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw) {
-        return remove(path);
-}
-
 static int teardown(void **state) {
-        return nftw(root, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+        return root_remove();
 }
 
 static void assert_nodes(const HostTiers *t, Tier tier, bool suggested, const char *wanted) {
