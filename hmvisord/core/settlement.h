@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The ledger: who owns how much of each tier, and the trades on the way. Settlement carries a trade out
+ * without trusting any guest: memory counts as given when the host has seen it come back, and is paid for
+ * only when the other side has given too. Owns positions, tickets and escrow; never knows how a price or a
+ * wish came about, and asks no device itself: it says which size each should have, again at every step, so
+ * that a restart at any instant just goes on.
+ *
+ * One ticket a VM at a time: it gives so many lots of one tier, and is paid in the other.
+ *
+ *     given up on the host's sight -> escrow -> exchanged lot for lot with the other side -> the receiving
+ *     cell may grow;  or, when nobody on the other side can pay any more -> given back
+ *
+ * Amounts are in lots of the ledger's terms (core/market.h), sizes in bytes.
+ */
+#pragma once
+
+#include "core/market.h"
+
+typedef struct AccountId {
+        uint8_t bytes[16]; /* the VM's UUID; all zero: the pool */
+} AccountId;
+
+typedef struct Ticket {
+        int64_t lots;       /* of DRAM to buy (> 0: gives slow memory) or sell (< 0); 0: no ticket */
+        uint64_t delivered; /* lots seen to come back, ever; those not paid nor returned are in escrow */
+        uint64_t paid;      /* lots exchanged */
+        uint64_t returned;  /* lots given back */
+        bool closing;       /* nothing more is waited for */
+        usec_t opened_at;
+} Ticket;
+
+typedef struct Account {
+        AccountId id;
+        uint64_t entitlement_blocks[_TIER_MAX];
+        int64_t position; /* lots of DRAM bought since entitlement; exchanged ones only */
+        Ticket ticket;
+        usec_t ended_at;     /* of the last ticket that moved anything; 0: never */
+        int8_t last_direction; /* of it: 1 bought DRAM, -1 sold, 0 none */
+} Account;
+
+typedef struct Ledger {
+        Terms terms;
+        Account pool;      /* position and ticket only; what it owns is the host's free memory */
+        Account *accounts; /* ascending by id */
+        size_t n_accounts;
+        usec_t now;        /* of the last step */
+} Ledger;
+
+void ledger_done(Ledger *l);
+
+/* NULL when there is none. */
+Account *ledger_find(const Ledger *l, AccountId id);
+/* Opens an account at its entitlement. Returns 0, -EEXIST, -EINVAL (the pool's id) or -ENOMEM. */
+int ledger_add(Ledger *l, AccountId id, const uint64_t entitlement_blocks[_TIER_MAX], Account **ret);
+/* Ends an account, whatever its VM was doing: the pool takes its position, the host's free memory its
+ * escrow. What of its ticket was not exchanged is forgotten. */
+void ledger_remove(Ledger *l, AccountId id);
+
+/* Lots in escrow: delivered, and neither paid nor returned. */
+uint64_t ticket_escrow(const Ticket *t);
+/* The tier that a ticket gives. */
+Tier ticket_gives(const Ticket *t);
+/* Bytes that an account owns of a tier now: escrow is nobody's. */
+uint64_t account_owned(const Account *a, const Terms *t, Tier tier);
+/* The least and the most that its position may become within these sizes (floors, boot memory; ceilings,
+ * device maximum). Returns false where not even the present one is within. */
+bool account_bounds(const Account *a, const Terms *t, const uint64_t least_bytes[_TIER_MAX],
+                    const uint64_t most_bytes[_TIER_MAX], int64_t *ret_low, int64_t *ret_high);
+
+/* Opens a ticket. Returns 0, -EBUSY (it has one), -ENOENT, or -ERANGE (not that much to give). */
+int settlement_open(Ledger *l, AccountId id, int64_t lots, usec_t now);
+
+typedef struct SettleCell {
+        uint64_t boot_bytes, device_max_bytes;
+        uint64_t requested_bytes; /* of boot memory and device together: what QEMU was asked for last */
+        uint64_t size_bytes;      /* boot memory and what is plugged, as the host sees it */
+        uint64_t resident_bytes;  /* of QEMU on this tier's nodes; UINT64_MAX: not known */
+} SettleCell;
+
+/* What the host sees of one VM. */
+typedef struct SettleFacts {
+        AccountId id;
+        bool frozen; /* migrating, paused, resetting: nothing is asked for, and nothing counts as delivered
+                      */
+        SettleCell cells[_TIER_MAX];
+} SettleFacts;
+
+typedef enum SettleEventType {
+        SETTLE_DELIVERED, /* lots seen to come back */
+        SETTLE_PAID,      /* lots exchanged */
+        SETTLE_RETURNED,  /* lots given back, as nobody can pay for them */
+        SETTLE_LATE,      /* the time is over: lots never came */
+        SETTLE_ENDED,     /* paid is what came of it */
+        SETTLE_GONE,      /* the VM is gone, and its position the pool's */
+        _SETTLE_EVENT_MAX,
+} SettleEventType;
+
+typedef struct SettleEvent {
+        SettleEventType type;
+        AccountId id;
+        Tier gives;
+        uint64_t lots;   /* what the event is about */
+        Ticket ticket;   /* after it */
+} SettleEvent;
+
+/* One line for people without the VM's name: "gave 3 of 4 lots of 32 MiB DRAM". */
+int settle_event_describe(const SettleEvent *e, const Terms *t, char *buf, size_t size);
+
+typedef struct SizeTarget {
+        AccountId id;
+        Tier tier;
+        uint64_t bytes; /* of boot memory and device together; within both */
+} SizeTarget;
+
+typedef struct Settlement {
+        SizeTarget *targets; /* only where another size was asked for last */
+        size_t n_targets;
+        SettleEvent *events;
+        size_t n_events;
+        bool changed; /* the ledger is another one: it must be on disk before any target is asked for */
+} Settlement;
+
+void settlement_done(Settlement *s);
+
+/* One step. facts ascend by id; an account without facts is gone, and removed; facts without an account are
+ * passed over. capacity_bytes: what all VMs together may hold of each tier. Of the policy: settle_usec,
+ * step_bytes. Returns 0, or -ENOMEM or -EINVAL with nothing changed. */
+int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts facts[], size_t n_facts,
+                    const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret);
+
+/* All that must hold of a ledger at any time, whatever the guests did. Returns 0, or -EINVAL with what does
+ * not hold in *ret_what (static text). */
+int ledger_check(const Ledger *l, const char **ret_what);

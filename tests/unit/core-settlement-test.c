@@ -1,0 +1,344 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Settlement, rule by rule, with guests that are scripted by hand. All interleavings are in
+ * ../sim/settlement-model.c.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "core/settlement.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define VMS 2
+
+/* Two VMs of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256 can be unplugged; lots of 32 MiB
+ * DRAM against 128 MiB slow memory. */
+typedef struct Rig {
+        Ledger ledger;
+        MarketPolicy policy;
+        SettleFacts facts[VMS];
+        uint64_t capacity[_TIER_MAX];
+        size_t n_facts;
+        usec_t now;
+        Settlement out;
+} Rig;
+
+static AccountId id_of(unsigned i) {
+        return (AccountId) { { [0] = (uint8_t) (i + 1) } };
+}
+
+static Account *vm(Rig *r, unsigned i) {
+        return ledger_find(&r->ledger, id_of(i));
+}
+
+static int setup(void **state) {
+        Rig *r = calloc(1, sizeof(*r));
+        const uint64_t entitled[_TIER_MAX] = { 128, 256 }; /* blocks */
+
+        r->policy = market_policy_default();
+        r->policy.min_trade_bytes = 32 * MIB;
+        r->policy.dram_price = 4;
+        r->policy.slow_price = 1;
+        assert_return_code(terms_make(&r->policy, &r->ledger.terms), 0);
+        assert_int_equal(terms_lot_bytes(&r->ledger.terms, TIER_SLOW), 128 * MIB);
+        for (unsigned i = 0; i < VMS; i++) {
+                assert_return_code(ledger_add(&r->ledger, id_of(i), entitled, NULL), 0);
+                r->facts[i].id = id_of(i);
+                r->facts[i].cells[TIER_DRAM] =
+                        (SettleCell) { 128 * MIB, 512 * MIB, 256 * MIB, 256 * MIB, UINT64_MAX };
+                r->facts[i].cells[TIER_SLOW] =
+                        (SettleCell) { 256 * MIB, 1024 * MIB, 512 * MIB, 512 * MIB, UINT64_MAX };
+        }
+        r->n_facts = VMS;
+        r->capacity[TIER_DRAM] = 512 * MIB;
+        r->capacity[TIER_SLOW] = 1024 * MIB;
+        r->now = USEC_PER_SEC;
+        *state = r;
+        return 0;
+}
+
+static int teardown(void **state) {
+        Rig *r = *state;
+
+        settlement_done(&r->out);
+        ledger_done(&r->ledger);
+        free(r);
+        return 0;
+}
+
+/* One step, and QEMU is asked for every target. */
+static void step(Rig *r) {
+        settlement_done(&r->out);
+        r->now += USEC_PER_SEC;
+        assert_return_code(settlement_step(&r->ledger, &r->policy, r->facts, r->n_facts, r->capacity, r->now,
+                                           &r->out), 0);
+        assert_return_code(ledger_check(&r->ledger, NULL), 0);
+        for (size_t i = 0; i < r->out.n_targets; i++)
+                for (size_t k = 0; k < r->n_facts; k++)
+                        if (memcmp(&r->facts[k].id, &r->out.targets[i].id, sizeof(AccountId)) == 0)
+                                r->facts[k].cells[r->out.targets[i].tier].requested_bytes =
+                                        r->out.targets[i].bytes;
+}
+
+/* The guest does what it is asked for. */
+static void obey(Rig *r, unsigned i) {
+        for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                r->facts[i].cells[tier].size_bytes = r->facts[i].cells[tier].requested_bytes;
+}
+
+static bool told(const Rig *r, SettleEventType type, unsigned i, uint64_t lots) {
+        AccountId id = id_of(i);
+
+        for (size_t k = 0; k < r->out.n_events; k++)
+                if (r->out.events[k].type == type && r->out.events[k].lots == lots &&
+                    memcmp(&r->out.events[k].id, &id, sizeof(id)) == 0)
+                        return true;
+        return false;
+}
+
+static void assert_sizes(const Rig *r, unsigned i, uint64_t dram_mib, uint64_t slow_mib) {
+        assert_int_equal(r->facts[i].cells[TIER_DRAM].requested_bytes / MIB, dram_mib);
+        assert_int_equal(r->facts[i].cells[TIER_SLOW].requested_bytes / MIB, slow_mib);
+}
+
+static void open_trade(Rig *r, int64_t sold, int64_t bought) {
+        assert_return_code(settlement_open(&r->ledger, id_of(0), -sold, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(1), bought, r->now), 0);
+}
+
+static void test_trade(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        step(r);
+        assert_sizes(r, 0, 224, 512); /* nobody grows yet */
+        assert_sizes(r, 1, 256, 448); /* in steps of 64 MiB */
+        obey(r, 0);
+        obey(r, 1);
+        step(r);
+        assert_true(told(r, SETTLE_DELIVERED, 0, 1));
+        assert_int_equal(vm(r, 0)->position, 0);
+        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
+        assert_int_equal(account_owned(vm(r, 0), &r->ledger.terms, TIER_DRAM), 224 * MIB);
+        assert_sizes(r, 0, 224, 512);
+        assert_sizes(r, 1, 256, 384);
+        obey(r, 1);
+        step(r);
+        assert_true(told(r, SETTLE_PAID, 0, 1) && told(r, SETTLE_PAID, 1, 1) && told(r, SETTLE_ENDED, 0, 1));
+        assert_int_equal(vm(r, 0)->position, -1);
+        assert_int_equal(vm(r, 1)->position, 1);
+        assert_int_equal(vm(r, 0)->last_direction, -1);
+        assert_sizes(r, 0, 224, 640);
+        assert_sizes(r, 1, 288, 384);
+        assert_int_equal(vm(r, 0)->ticket.lots, 0);
+        obey(r, 0);
+        obey(r, 1);
+        step(r);
+        assert_int_equal(r->out.n_targets + r->out.n_events, 0);
+        assert_false(r->out.changed);
+}
+
+static void test_refusal(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 2, 2);
+        step(r);
+        for (int i = 0; i < 10; i++) {
+                obey(r, 0); /* the other one gives nothing, ever */
+                step(r);
+        }
+        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 2);
+        assert_sizes(r, 0, 192, 512);
+        assert_sizes(r, 1, 256, 448);
+        r->now += r->policy.settle_usec;
+        step(r);
+        assert_true(told(r, SETTLE_LATE, 1, 2) && told(r, SETTLE_RETURNED, 0, 2) &&
+                    told(r, SETTLE_ENDED, 1, 0));
+        assert_int_equal(vm(r, 0)->position, 0);
+        assert_sizes(r, 0, 256, 512);
+        assert_sizes(r, 1, 256, 512);
+        assert_int_equal(vm(r, 0)->ended_at, r->now);
+        assert_int_equal(vm(r, 0)->last_direction, 0);
+}
+
+static void test_partial(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 2, 2);
+        step(r);
+        for (int i = 0; i < 10; i++) {
+                obey(r, 0);
+                r->facts[1].cells[TIER_SLOW].size_bytes =
+                        MAX(r->facts[1].cells[TIER_SLOW].requested_bytes, 360 * MIB);
+                step(r);
+        }
+        r->now += r->policy.settle_usec;
+        step(r);
+        assert_int_equal(vm(r, 0)->position, -1);
+        assert_int_equal(vm(r, 1)->position, 1);
+        assert_sizes(r, 0, 224, 640);
+        assert_sizes(r, 1, 288, 384); /* 24 MiB short of the second lot: it gets them back */
+}
+
+/* What a guest says is nothing: only what QEMU's device and process hold counts. */
+static void test_resident_memory_counts(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        step(r);
+        for (int i = 0; i < 4; i++) {
+                obey(r, 0);
+                obey(r, 1);
+                r->facts[0].cells[TIER_DRAM].resident_bytes = 256 * MIB; /* "shrunk", and still there */
+                step(r);
+        }
+        assert_int_equal(vm(r, 0)->ticket.delivered, 0);
+        assert_int_equal(vm(r, 1)->ticket.delivered, 1);
+        assert_int_equal(vm(r, 1)->position, 0);
+        r->facts[0].cells[TIER_DRAM].resident_bytes = 100 * MIB;
+        step(r);
+        assert_int_equal(vm(r, 1)->position, 1);
+}
+
+static void test_gone(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        step(r);
+        obey(r, 0);
+        step(r);
+        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
+        r->n_facts = 1; /* the other one disconnects in mid-trade */
+        step(r);
+        assert_null(vm(r, 1));
+        assert_true(told(r, SETTLE_GONE, 1, 1) && told(r, SETTLE_RETURNED, 0, 1));
+        assert_sizes(r, 0, 256, 512);
+        assert_int_equal(r->ledger.pool.position, 0);
+}
+
+static void test_gone_with_a_position(void **state) {
+        Rig *r = *state;
+
+        test_trade(state);
+        r->n_facts = 1;
+        step(r);
+        assert_int_equal(r->ledger.pool.position, 1);
+        assert_int_equal(vm(r, 0)->position, -1);
+        assert_return_code(ledger_check(&r->ledger, NULL), 0);
+}
+
+static void test_frozen(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        r->facts[0].frozen = true;
+        step(r);
+        assert_sizes(r, 0, 256, 512);
+        r->facts[0].cells[TIER_DRAM].size_bytes = 0; /* as it may look in a migration */
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.delivered, 0);
+        r->now += r->policy.settle_usec;
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.lots, 0); /* others do not wait for ever */
+        assert_int_equal(vm(r, 1)->ticket.lots, 0);
+}
+
+static void test_pool(void **state) {
+        Rig *r = *state;
+        AccountId pool = { { 0 } };
+
+        r->capacity[TIER_SLOW] += 128 * MIB; /* one lot */
+        assert_return_code(settlement_open(&r->ledger, id_of(0), -2, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, pool, 2, r->now), 0);
+        for (int i = 0; i < 4; i++) {
+                step(r);
+                obey(r, 0);
+        }
+        assert_int_equal(vm(r, 0)->position, -1);
+        assert_int_equal(r->ledger.pool.position, 1);
+        assert_sizes(r, 0, 224, 640);
+        assert_int_equal(r->ledger.pool.ticket.lots, 0);
+}
+
+/* Even where the ledger says that it owns more: no growth before the host has the room. */
+static void test_growth_waits_for_room(void **state) {
+        Rig *r = *state;
+
+        test_trade(state);
+        r->capacity[TIER_SLOW] -= 128 * MIB; /* a node went away, say */
+        r->facts[0].cells[TIER_SLOW].size_bytes = r->facts[0].cells[TIER_SLOW].requested_bytes = 512 * MIB;
+        step(r);
+        assert_sizes(r, 0, 224, 512);
+}
+
+static void test_bounds(void **state) {
+        Rig *r = *state;
+        const uint64_t least[_TIER_MAX] = { 128 * MIB, 256 * MIB },
+                       most[_TIER_MAX] = { 640 * MIB, 1280 * MIB };
+        int64_t low, high;
+
+        assert_true(account_bounds(vm(r, 0), &r->ledger.terms, least, most, &low, &high));
+        assert_int_equal(low, -4);
+        assert_int_equal(high, 2);
+}
+
+static void test_refused_tickets(void **state) {
+        Rig *r = *state;
+
+        assert_int_equal(settlement_open(&r->ledger, id_of(7), 1, 0), -ENOENT);
+        assert_int_equal(settlement_open(&r->ledger, id_of(0), 0, 0), -ERANGE);
+        assert_int_equal(settlement_open(&r->ledger, id_of(0), 5, 0), -ERANGE); /* 640 MiB of 512 */
+        assert_int_equal(settlement_open(&r->ledger, id_of(0), INT64_MIN, 0), -ERANGE);
+        assert_return_code(settlement_open(&r->ledger, id_of(0), 1, 0), 0);
+        assert_int_equal(settlement_open(&r->ledger, id_of(0), 1, 0), -EBUSY);
+        assert_int_equal(ledger_add(&r->ledger, id_of(0), vm(r, 0)->entitlement_blocks, NULL), -EEXIST);
+        assert_int_equal(ledger_add(&r->ledger, (AccountId){ { 0 } }, vm(r, 0)->entitlement_blocks, NULL),
+                         -EINVAL);
+}
+
+static void test_check_finds(void **state) {
+        Rig *r = *state;
+        const char *what = NULL;
+
+        vm(r, 0)->position = 1;
+        assert_int_equal(ledger_check(&r->ledger, &what), -EINVAL);
+        assert_string_equal(what, "the positions do not sum to zero");
+        vm(r, 1)->position = -1;
+        assert_return_code(ledger_check(&r->ledger, NULL), 0);
+        vm(r, 0)->ticket = (Ticket) { .lots = 2, .delivered = 1, .paid = 2 };
+        assert_int_equal(ledger_check(&r->ledger, &what), -EINVAL);
+        vm(r, 0)->ticket = (Ticket) { 0 };
+        vm(r, 0)->position = 5;
+        vm(r, 1)->position = -5;
+        assert_int_equal(ledger_check(&r->ledger, &what), -EINVAL);
+        assert_string_equal(what, "a position is more than its entitlement is worth");
+}
+
+static void test_words(void **state) {
+        Rig *r = *state;
+        char text[128];
+
+        open_trade(r, 1, 1);
+        step(r);
+        obey(r, 0);
+        step(r);
+        assert_int_equal(r->out.n_events, 1);
+        assert_return_code(settle_event_describe(&r->out.events[0], &r->ledger.terms, text, sizeof(text)),
+                           0);
+        assert_string_equal(text, "gave 1 lots of 32 MiB dram back to the host");
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+                TEST(test_trade), TEST(test_refusal), TEST(test_partial), TEST(test_resident_memory_counts),
+                TEST(test_gone), TEST(test_gone_with_a_position), TEST(test_frozen), TEST(test_pool),
+                TEST(test_growth_waits_for_room), TEST(test_bounds), TEST(test_refused_tickets),
+                TEST(test_check_finds), TEST(test_words),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
