@@ -45,7 +45,7 @@ typedef struct Option {
         const char *help;
 } Option;
 
-#define OPTIONS_MAX 8
+#define OPTIONS_MAX 12
 
 typedef struct Args Args;
 typedef struct Verb Verb;

@@ -175,6 +175,13 @@ static int append_size(sd_bus_message *m, const char *key, uint64_t bytes) {
         return bytes > 0 ? sd_bus_message_append(m, "{sv}", key, "t", bytes) : 0;
 }
 
+static const struct {
+        const char *key, *option;
+} bind_sizes[] = {
+        { "DramBytes", "dram" },         { "SlowBytes", "slow" },         { "MaxDramBytes", "max-dram" },
+        { "MaxSlowBytes", "max-slow" },  { "MinDramBytes", "min-dram" },  { "MinSlowBytes", "min-slow" },
+};
+
 static int call_with_options(Ctl *ctl, const Args *args, const char *member, bool sizes, json_object **ret,
                              Outcome *o) {
         _cleanup_message_ sd_bus_message *m = NULL;
@@ -188,14 +195,8 @@ static int call_with_options(Ctl *ctl, const Args *args, const char *member, boo
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
         if (r >= 0)
                 r = sd_bus_message_append(m, "{sv}", "DryRun", "b", args_flag(args, "dry-run"));
-        if (r >= 0 && sizes)
-                r = append_size(m, "DramBytes", args_size(args, "dram"));
-        if (r >= 0 && sizes)
-                r = append_size(m, "SlowBytes", args_size(args, "slow"));
-        if (r >= 0 && sizes)
-                r = append_size(m, "MaxDramBytes", args_size(args, "max-dram"));
-        if (r >= 0 && sizes)
-                r = append_size(m, "MaxSlowBytes", args_size(args, "max-slow"));
+        for (size_t i = 0; r >= 0 && sizes && i < ELEMENTSOF(bind_sizes); i++)
+                r = append_size(m, bind_sizes[i].key, args_size(args, bind_sizes[i].option));
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
         if (r < 0)
@@ -379,6 +380,8 @@ const Verb verbs_domain[] = {
                         { "slow", OPTION_SIZE, OPTION_REQUIRED, "size of the slow cell at start" },
                         { "max-dram", OPTION_SIZE, 0, "most DRAM it can have (default: both sizes)" },
                         { "max-slow", OPTION_SIZE, 0, "most slow memory it can have (default: both sizes)" },
+                        { "min-dram", OPTION_SIZE, 0, "the part that can never be given up (default: all)" },
+                        { "min-slow", OPTION_SIZE, 0, "the same of the slow cell (default: all)" },
                         { "dry-run", OPTION_FLAG, 0, "print the change as a diff, and change nothing" },
                 },
                 run_bind,

@@ -201,6 +201,8 @@ int manager_bind(Manager *m, const char *uuid, const BindRequest *request, Manag
                 .slow_bytes = request->slow_bytes,
                 .max_dram_bytes = request->max_dram_bytes,
                 .max_slow_bytes = request->max_slow_bytes,
+                .min_dram_bytes = request->min_dram_bytes,
+                .min_slow_bytes = request->min_slow_bytes,
                 .extension_path = m->conf->extension_path,
         };
         r = manager_get_tiers(m, &tiers, o);

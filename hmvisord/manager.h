@@ -96,7 +96,8 @@ int manager_explain(const Manager *m, const char *uuid, size_t n, char **ret_tex
 typedef void (*ManagerReply)(const Outcome *outcome, const char *text, void *userdata);
 
 typedef struct BindRequest {
-        uint64_t dram_bytes, slow_bytes, max_dram_bytes, max_slow_bytes;   /* 0 for max: default */
+        uint64_t dram_bytes, slow_bytes;
+        uint64_t max_dram_bytes, max_slow_bytes, min_dram_bytes, min_slow_bytes;   /* 0: default */
         bool dry_run;
 } BindRequest;
 int manager_bind(Manager *m, const char *uuid, const BindRequest *request, ManagerReply reply,

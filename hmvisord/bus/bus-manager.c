@@ -145,6 +145,7 @@ static int read_options(sd_bus_message *m, BindRequest *req, bool sizes, Outcome
         } known[] = {
                 { "DramBytes", &req->dram_bytes },        { "SlowBytes", &req->slow_bytes },
                 { "MaxDramBytes", &req->max_dram_bytes }, { "MaxSlowBytes", &req->max_slow_bytes },
+                { "MinDramBytes", &req->min_dram_bytes }, { "MinSlowBytes", &req->min_slow_bytes },
         };
         int r;
 

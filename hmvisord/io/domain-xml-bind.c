@@ -33,18 +33,25 @@ static const char *alias_of(Tier t) {
 
 /* ---- what must hold ---- */
 
-static int check_size(const char *what, uint64_t bytes, uint64_t max, uint64_t block, Outcome *o) {
+static int check_size(const char *what, uint64_t min, uint64_t bytes, uint64_t max, uint64_t block,
+                      Outcome *o) {
+        const uint64_t sizes[] = { min, bytes, max };
         char a[SIZE_TEXT_MAX], b[SIZE_TEXT_MAX];
 
         size_format(a, bytes);
-        if (bytes < CELL_MIN_BYTES)
+        if (min < CELL_MIN_BYTES)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
-                                   "the %s size %s is too small; it must be at least %s", what, a,
-                                   size_format(b, CELL_MIN_BYTES));
-        if (bytes % block != 0 || max % block != 0)
+                                   "the %s size %s is too small; it must be at least %s", what,
+                                   size_format(a, min), size_format(b, CELL_MIN_BYTES));
+        for (size_t i = 0; i < ELEMENTSOF(sizes); i++)
+                if (sizes[i] % block != 0)
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "the %s size %s is no multiple of the block of %s", what,
+                                           size_format(a, sizes[i]), size_format(b, block));
+        if (min > bytes)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
-                                   "the %s size %s is no multiple of the block of %s", what,
-                                   bytes % block != 0 ? a : size_format(a, max), size_format(b, block));
+                                   "the least %s size %s is above the size %s that it starts with", what,
+                                   size_format(b, min), a);
         if (max < bytes)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "the largest %s size %s is below the size %s that it starts with", what,
@@ -79,9 +86,13 @@ static int options_complete(const BindOptions *given, BindOptions *ret, Outcome 
                 b.max_dram_bytes = b.dram_bytes + b.slow_bytes;
         if (b.max_slow_bytes == 0)
                 b.max_slow_bytes = b.dram_bytes + b.slow_bytes;
-        r = check_size("DRAM", b.dram_bytes, b.max_dram_bytes, b.block_bytes, o);
+        if (b.min_dram_bytes == 0)
+                b.min_dram_bytes = b.dram_bytes;
+        if (b.min_slow_bytes == 0)
+                b.min_slow_bytes = b.slow_bytes;
+        r = check_size("DRAM", b.min_dram_bytes, b.dram_bytes, b.max_dram_bytes, b.block_bytes, o);
         if (r >= 0)
-                r = check_size("slow", b.slow_bytes, b.max_slow_bytes, b.block_bytes, o);
+                r = check_size("slow", b.min_slow_bytes, b.slow_bytes, b.max_slow_bytes, b.block_bytes, o);
         if (r < 0)
                 return r;
         for (Tier t = 0; t < _TIER_MAX; t++)
@@ -165,15 +176,15 @@ static int write_backing(xmlNodePtr root, xmlNodePtr record) {
 
 static int write_sizes(xmlNodePtr root, xmlNodePtr record, const BindOptions *b) {
         xmlNodePtr memory, current, max;
-        uint64_t boot = b->dram_bytes + b->slow_bytes;
+        uint64_t boot = b->min_dram_bytes + b->min_slow_bytes;
 
-        /* currentMemory is the balloon's target: as large as what there is at boot */
+        /* currentMemory is the balloon's target: as large as what there is at boot, devices apart */
         memory = part_replace(root, record, "memory");
         current = part_replace(root, record, "currentMemory");
         max = part_replace(root, record, "maxMemory");
         if (xml_set_bytes(memory, boot) < 0 || xml_set_bytes(current, boot) < 0 || !max)
                 return -ENOMEM;
-        if (b->max_dram_bytes == b->dram_bytes && b->max_slow_bytes == b->slow_bytes) {
+        if (b->max_dram_bytes == b->min_dram_bytes && b->max_slow_bytes == b->min_slow_bytes) {
                 xmlUnlinkNode(max);   /* nothing to plug */
                 xmlFreeNode(max);
                 return 0;
@@ -292,9 +303,9 @@ static int write_cells(xmlNodePtr root, xmlNodePtr record, const BindOptions *b,
 
         r = numa ? 0 : -ENOMEM;
         if (r >= 0)
-                r = write_cell(numa, TIER_DRAM, b->dram_bytes, n_vcpus, &f);
+                r = write_cell(numa, TIER_DRAM, b->min_dram_bytes, n_vcpus, &f);
         if (r >= 0)
-                r = write_cell(numa, TIER_SLOW, b->slow_bytes, n_vcpus, &f);
+                r = write_cell(numa, TIER_SLOW, b->min_slow_bytes, n_vcpus, &f);
         interconnects = r >= 0 ? xml_add(numa, "interconnects", NULL) : NULL;
         for (Tier t = 0; r >= 0 && t < _TIER_MAX; t++)
                 r = write_figure(interconnects, "latency", t, f.latency_ns[t], NULL);
@@ -303,7 +314,8 @@ static int write_cells(xmlNodePtr root, xmlNodePtr record, const BindOptions *b,
         return r;
 }
 
-static int write_memory_device(xmlNodePtr devices, Tier t, uint64_t bytes, uint64_t block) {
+static int write_memory_device(xmlNodePtr devices, Tier t, uint64_t bytes, uint64_t requested,
+                               uint64_t block) {
         xmlNodePtr memory, target, node;
         char number[16];
         int r;
@@ -320,7 +332,7 @@ static int write_memory_device(xmlNodePtr devices, Tier t, uint64_t bytes, uint6
                 return -ENOMEM;
         node = xml_add(target, "node", number);
         if (!node || xml_set_bytes(xml_add(target, "block", NULL), block) < 0 ||
-            xml_set_bytes(xml_add(target, "requested", NULL), 0) < 0)
+            xml_set_bytes(xml_add(target, "requested", NULL), requested) < 0)
                 return -ENOMEM;
         return xml_set(xml_add(memory, "alias", NULL), "name", "%s", alias_of(t));
 }
@@ -340,12 +352,12 @@ static int write_devices(xmlNodePtr root, xmlNodePtr record, const BindOptions *
                 if (r >= 0)
                         r = record_add(record, "agent-channel", NULL);
         }
-        if (r >= 0 && b->max_dram_bytes > b->dram_bytes)
-                r = write_memory_device(devices, TIER_DRAM, b->max_dram_bytes - b->dram_bytes,
-                                        b->block_bytes);
-        if (r >= 0 && b->max_slow_bytes > b->slow_bytes)
-                r = write_memory_device(devices, TIER_SLOW, b->max_slow_bytes - b->slow_bytes,
-                                        b->block_bytes);
+        if (r >= 0 && b->max_dram_bytes > b->min_dram_bytes)
+                r = write_memory_device(devices, TIER_DRAM, b->max_dram_bytes - b->min_dram_bytes,
+                                        b->dram_bytes - b->min_dram_bytes, b->block_bytes);
+        if (r >= 0 && b->max_slow_bytes > b->min_slow_bytes)
+                r = write_memory_device(devices, TIER_SLOW, b->max_slow_bytes - b->min_slow_bytes,
+                                        b->slow_bytes - b->min_slow_bytes, b->block_bytes);
         return r;
 }
 

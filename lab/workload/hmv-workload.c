@@ -40,7 +40,7 @@
 #define TICK_USEC      10000
 #define LINE           64       /* bytes that one write rewrites: a cache line */
 #define LINE_WORDS     (LINE / sizeof(uint64_t))
-#define WRITES_A_ROUND 4096     /* between two looks at the stop flag */
+#define WRITES_A_ROUND 256      /* between two looks at the stop flag, and of the count of writes */
 #define QUERY_PAGES    4096     /* pages asked for by one move_pages(2) */
 #define FILL_MISSES    4        /* chunks in a row that land elsewhere before a node counts as full */
 

@@ -209,6 +209,9 @@ static void test_bind_refuses_options(void **state) {
         REFUSED(dram_bytes, 256 * MIB + 4096, BAD_ARGUMENT, "block");
         REFUSED(max_dram_bytes, 129 * MIB, BAD_ARGUMENT, "block");
         REFUSED(max_dram_bytes, 128 * MIB, BAD_ARGUMENT, "below");
+        REFUSED(min_dram_bytes, 257 * MIB, BAD_ARGUMENT, "block");
+        REFUSED(min_dram_bytes, 258 * MIB, BAD_ARGUMENT, "above");
+        REFUSED(min_slow_bytes, 64 * MIB, BAD_ARGUMENT, "128 MiB");
         REFUSED(max_slow_bytes, UINT64_MAX / 2 / MIB * 2 * MIB, NO_ROOM, "at most");
         REFUSED(dram_bytes, UINT64_MAX - 1, NO_ROOM, "larger");
         REFUSED(block_bytes, 3 * MIB, BAD_ARGUMENT, "power of two");
@@ -231,7 +234,7 @@ static void test_bind_refuses_options(void **state) {
 
 static void test_bind_options(void **state) {
         _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *fixed = NULL, *alike = NULL,
-                            *fast = NULL, *back = NULL;
+                            *fast = NULL, *back = NULL, *least = NULL;
         DomainInfo info;
         BindOptions b = options;
         Outcome o = {};
@@ -246,6 +249,15 @@ static void test_bind_options(void **state) {
         assert_int_equal(info.cells[0].device_max_bytes, 0);
         assert_int_equal(domain_xml_unbind(fixed, &back, &o), 0);
         assert_same(plain, back);
+
+        /* what may be given up again is plugged by the cell's device at start */
+        b.min_dram_bytes = 128 * MIB;
+        assert_int_equal(domain_xml_bind(plain, &b, &least, &o), 0);
+        assert_int_equal(domain_xml_read(least, &info, &o), 0);
+        assert_int_equal(info.cells[0].boot_bytes, 128 * MIB);
+        assert_int_equal(info.cells[0].device_max_bytes, b.dram_bytes - 128 * MIB);
+        assert_int_equal(info.cells[0].device_requested_bytes, b.dram_bytes - 128 * MIB);
+        assert_int_equal(info.cells[1].device_max_bytes, 0);
 
         /* figures too much alike would put both cells into one tier of the guest */
         b = options;
