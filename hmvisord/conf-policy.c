@@ -7,6 +7,9 @@
 #include "conf.h"
 
 #define WORD_MAX 256
+#define SIZE_KEY(name, field, tier)                                                                         \
+        { "Policy", name, CONF_SIZE, offsetof(DomainPolicy, field) + (tier) * sizeof(uint64_t), 0,          \
+          UINT64_C(1) << 46 }
 
 const ConfKey conf_policy_keys[] = {
         { "Policy", "Managed", CONF_BOOL, offsetof(DomainPolicy, managed), 0, 0 },
@@ -18,6 +21,14 @@ const ConfKey conf_policy_keys[] = {
         { "Policy", "WarmupEpochs", CONF_U32, offsetof(DomainPolicy, warmup_epochs), 0, 3600 },
         { "Policy", "SettleEpochs", CONF_U32, offsetof(DomainPolicy, settle_epochs), 0, 3600 },
         { "Policy", "MinOrderPages", CONF_U64, offsetof(DomainPolicy, min_order_pages), 1, 65536 },
+        { "Policy", "Trading", CONF_BOOL, offsetof(DomainPolicy, trading), 0, 0 },
+        SIZE_KEY("EntitledDram", entitled_bytes, TIER_DRAM),
+        SIZE_KEY("EntitledSlow", entitled_bytes, TIER_SLOW),
+        SIZE_KEY("FloorDram", floor_bytes, TIER_DRAM),
+        SIZE_KEY("FloorSlow", floor_bytes, TIER_SLOW),
+        SIZE_KEY("CeilingDram", ceiling_bytes, TIER_DRAM),
+        SIZE_KEY("CeilingSlow", ceiling_bytes, TIER_SLOW),
+        { "Policy", "SwapDevice", CONF_NAME, offsetof(DomainPolicy, swap_device), 0, 0 },
 };
 const size_t n_conf_policy_keys = ELEMENTSOF(conf_policy_keys);
 
@@ -31,7 +42,7 @@ static void known_keys(char *buf, size_t size) {
 
 static int word_parse(const char *word, DomainPolicy *p, Outcome *o) {
         const char *equals = strchr(word, '=');
-        char allowed[CONF_ALLOWED_MAX], known[256];
+        char allowed[CONF_ALLOWED_MAX], known[384];
 
         if (!equals)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
@@ -49,6 +60,31 @@ static int word_parse(const char *word, DomainPolicy *p, Outcome *o) {
         known_keys(known, sizeof(known));
         return outcome_set(o, OUTCOME_BAD_ARGUMENT, "unknown policy key '%.*s'; known are %s",
                            (int) (equals - word), word, known);
+}
+
+/* What no single word can say. 0 stands for what the domain has, which its owner need not know. */
+static int policy_check(const DomainPolicy *p, Outcome *o) {
+        for (Tier t = 0; t < _TIER_MAX; t++) {
+                uint64_t entitled = p->entitled_bytes[t], floor = p->floor_bytes[t],
+                         most = p->ceiling_bytes[t];
+                const char *name = t == TIER_DRAM ? "Dram" : "Slow";
+
+                if (entitled % MARKET_BLOCK_BYTES || floor % MARKET_BLOCK_BYTES || most % MARKET_BLOCK_BYTES)
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "Entitled%s, Floor%s and Ceiling%s must be multiples of 2M, the "
+                                           "block of memory devices", name, name, name);
+                if (most > 0 && floor > most)
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                           "Floor%s is above Ceiling%s; lower the one or raise the other",
+                                           name, name);
+                if (entitled > 0 && (entitled < floor || (most > 0 && entitled > most)))
+                        return outcome_set(
+                                o, OUTCOME_BAD_ARGUMENT,
+                                "Entitled%s is not between Floor%s and Ceiling%s, so the domain could "
+                                "never hold it",
+                                name, name, name);
+        }
+        return 0;
 }
 
 int policy_parse(const char *text, DomainPolicy *p, Outcome *o) {
@@ -69,6 +105,8 @@ int policy_parse(const char *text, DomainPolicy *p, Outcome *o) {
                         return r;
                 s += n;
         }
+        if (policy_check(&copy, o) < 0)
+                return -EINVAL;
         *p = copy;
         return 0;
 }

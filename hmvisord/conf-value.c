@@ -9,6 +9,7 @@
 #include <syslog.h>
 
 #include "base/units.h"
+#include "core/policy.h"
 
 static const char *const log_levels[] = {
         [LOG_EMERG] = "emerg",     [LOG_ALERT] = "alert",   [LOG_CRIT] = "crit", [LOG_ERR] = "err",
@@ -88,6 +89,10 @@ static void describe_allowed(const ConfKey *k, char allowed[static CONF_ALLOWED_
                 snprintf(allowed, CONF_ALLOWED_MAX,
                          "emerg, alert, crit, err, warning, notice, info or debug");
                 break;
+        case CONF_NAME:
+                snprintf(allowed, CONF_ALLOWED_MAX, "up to %d letters and digits, such as vdb",
+                         POLICY_NAME_SIZE - 1);
+                break;
         }
 }
 
@@ -144,6 +149,19 @@ static int string_parse(const ConfKey *k, const char *text, char **field_string)
         return 0;
 }
 
+static int name_parse(const char *text, char *ret) {
+        size_t n = strlen(text);
+
+        for (const char *p = text; *p; p++)
+                if (!isalnum((unsigned char) *p))
+                        return -EINVAL;
+        if (n >= POLICY_NAME_SIZE)
+                return -EINVAL;
+        memset(ret, 0, POLICY_NAME_SIZE);
+        memcpy(ret, text, n);
+        return 0;
+}
+
 int conf_value_parse(const ConfKey *k, const char *text, void *owner,
                      char allowed[static CONF_ALLOWED_MAX]) {
         void *f = field(k, owner);
@@ -177,6 +195,8 @@ int conf_value_parse(const ConfKey *k, const char *text, void *owner,
         case CONF_PATH:
         case CONF_NODES:
                 return string_parse(k, text, f);
+        case CONF_NAME:
+                return name_parse(text, f);
         }
         return r;
 }
@@ -209,6 +229,9 @@ void conf_value_print(const ConfKey *k, const void *owner, FILE *f) {
         case CONF_NODES:
                 fputs(*(char *const *) v ?: "", f);
                 return;
+        case CONF_NAME:
+                fputs(v, f);
+                return;
         }
         fputs(buf, f);
 }
@@ -227,6 +250,8 @@ bool conf_value_equal(const ConfKey *k, const void *a, const void *b) {
         case CONF_TIME:
         case CONF_U64:
                 return *(const uint64_t *) va == *(const uint64_t *) vb;
+        case CONF_NAME:
+                return streq((const char *) va, (const char *) vb);
         default:
                 return streq_ptr(*(char *const *) va, *(char *const *) vb);
         }
@@ -251,6 +276,9 @@ int conf_value_copy(const ConfKey *k, const void *from, void *to) {
         case CONF_TIME:
         case CONF_U64:
                 *(uint64_t *) d = *(const uint64_t *) s;
+                return 0;
+        case CONF_NAME:
+                memcpy(d, s, POLICY_NAME_SIZE);
                 return 0;
         default:
                 if (*(char *const *) s && !(text = strdup(*(char *const *) s)))

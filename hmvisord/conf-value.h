@@ -18,6 +18,7 @@ typedef enum ConfKind {
         CONF_PATH,        /* char *, absolute */
         CONF_NODES,       /* char *, "0,2-3" */
         CONF_LOG_LEVEL,   /* int */
+        CONF_NAME,        /* char[POLICY_NAME_SIZE], letters and digits, "" when empty */
 } ConfKind;
 
 typedef struct ConfKey {

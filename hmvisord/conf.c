@@ -15,6 +15,7 @@
 #include "config.h"
 
 #define DROPINS_MAX 256
+#define MARKET(field) offsetof(Conf, host) + offsetof(HostPolicy, market) + offsetof(MarketPolicy, field)
 
 static const ConfKey conf_keys[] = {
         { "Daemon", "LibvirtURI", CONF_STRING, offsetof(Conf, libvirt_uri), 0, 0 },
@@ -34,6 +35,25 @@ static const ConfKey conf_keys[] = {
           100 * USEC_PER_MSEC, 600 * USEC_PER_SEC },
         { "Policy", "HostRateCap", CONF_SIZE,
           offsetof(Conf, host) + offsetof(HostPolicy, migrate_bytes_per_sec), 4096, UINT64_C(1) << 40 },
+        { "Market", "Enabled", CONF_BOOL, MARKET(enabled), 0, 0 },
+        { "Market", "DramPrice", CONF_U32, MARKET(dram_price), 1, 1000000 },
+        { "Market", "SlowPrice", CONF_U32, MARKET(slow_price), 1, 1000000 },
+        { "Market", "MinTrade", CONF_SIZE, MARKET(min_trade_bytes), MARKET_BLOCK_BYTES, UINT64_C(1) << 40 },
+        { "Market", "MaxTrade", CONF_SIZE, MARKET(max_trade_bytes), MARKET_BLOCK_BYTES, UINT64_C(1) << 46 },
+        { "Market", "Step", CONF_SIZE, MARKET(step_bytes), MARKET_BLOCK_BYTES, UINT64_C(1) << 46 },
+        { "Market", "Epoch", CONF_TIME, MARKET(epoch_usec), USEC_PER_SEC, 3600 * USEC_PER_SEC },
+        { "Market", "CoolDown", CONF_TIME, MARKET(cooldown_usec), 0, 24 * 3600 * USEC_PER_SEC },
+        { "Market", "Dwell", CONF_TIME, MARKET(dwell_usec), 0, 24 * 3600 * USEC_PER_SEC },
+        { "Market", "SettleTime", CONF_TIME, MARKET(settle_usec), USEC_PER_SEC, 3600 * USEC_PER_SEC },
+        { "Market", "Pool", CONF_BOOL, MARKET(use_pool), 0, 0 },
+        { "Market", "HostReserveDram", CONF_SIZE, offsetof(Conf, reserve_bytes[TIER_DRAM]), 0,
+          UINT64_C(1) << 46 },
+        { "Market", "HostReserveSlow", CONF_SIZE, offsetof(Conf, reserve_bytes[TIER_SLOW]), 0,
+          UINT64_C(1) << 46 },
+        { "Market", "MovingPrice", CONF_BOOL, MARKET(moving_price), 0, 0 },
+        { "Market", "DramPriceMin", CONF_U32, MARKET(dram_price_min), 1, 1000000 },
+        { "Market", "DramPriceMax", CONF_U32, MARKET(dram_price_max), 1, 1000000 },
+        { "Market", "JournalPath", CONF_PATH, offsetof(Conf, journal_path), 0, 0 },
 };
 
 static int conf_default(Conf *ret) {
@@ -48,10 +68,15 @@ static int conf_default(Conf *ret) {
                 .lease_usec = 30 * USEC_PER_SEC,
                 .log_level = LOG_INFO,
                 .extension_path = strdup(HMV_EXTENSION_PATH),
+                .journal_path = strdup(HMV_MARKET_JOURNAL),
+                /* The host's own kernel and services live in DRAM; nothing else needs slow memory. */
+                .reserve_bytes = { [TIER_DRAM] = UINT64_C(512) << 20 },
         };
 
-        if (!c.extension_path)
+        if (!c.extension_path || !c.journal_path) {
+                conf_done(&c);
                 return -ENOMEM;
+        }
         *ret = c;
         return 0;
 }
@@ -149,7 +174,7 @@ static bool key_set(Reading *r, const ConfKey *keys, size_t n, const char *secti
 
 static int on_value(void *userdata, const char *section, const char *key, const char *value) {
         Reading *r = userdata;
-        char known[300];
+        char known[400];
 
         if (r->failed)
                 return 0;
@@ -160,10 +185,11 @@ static int on_value(void *userdata, const char *section, const char *key, const 
                 if (*known)
                         reading_fail(r, "unknown key '%.60s' in [%s]; known are %s", key, section, known);
                 else
-                        reading_fail(
-                                r,
-                                "unknown section [%.60s]; known are [Daemon], [Tiers], [Tracking], [Policy]",
-                                section);
+                        reading_fail(r,
+                                     "unknown section [%.60s]; known are [Daemon], [Tiers], [Tracking], "
+                                     "[Policy], "
+                                     "[Market]",
+                                     section);
         }
         return !r->failed;
 }
@@ -228,6 +254,24 @@ static int dropins_load(const char *dir, Conf *c, const Conf *defaults, Outcome 
         return r;
 }
 
+static int check_market(const MarketPolicy *p, Outcome *o) {
+        if (p->min_trade_bytes % p->block_bytes || p->max_trade_bytes % p->block_bytes ||
+            p->step_bytes % p->block_bytes)
+                return outcome_set(
+                        o, OUTCOME_BAD_ARGUMENT,
+                        "MinTrade=, MaxTrade= and Step= must be multiples of 2M, the block of memory "
+                        "devices");
+        if (p->min_trade_bytes > p->max_trade_bytes)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "MinTrade= is above MaxTrade=; nothing could be traded");
+        if (p->moving_price && (p->dram_price < p->dram_price_min || p->dram_price > p->dram_price_max))
+                return outcome_set(
+                        o, OUTCOME_BAD_ARGUMENT,
+                        "DramPrice= is not between DramPriceMin= and DramPriceMax=, as MovingPrice= "
+                        "needs");
+        return 0;
+}
+
 /* What no single value can say. */
 static int check_whole(const Conf *c, Outcome *o) {
         if (c->sample_usec > c->host.epoch_usec)
@@ -241,7 +285,7 @@ static int check_whole(const Conf *c, Outcome *o) {
                 return outcome_set(
                         o, OUTCOME_BAD_ARGUMENT,
                         "Lease= must be at least twice Epoch=, or tracking ends between two epochs");
-        return 0;
+        return check_market(&c->host.market, o);
 }
 
 int conf_load(const char *root, Conf *ret, Outcome *o) {
@@ -274,7 +318,7 @@ int conf_load(const char *root, Conf *ret, Outcome *o) {
 }
 
 int conf_dump(const Conf *c, char **ret_text) {
-        static const char *const sections[] = { "Daemon", "Tiers", "Tracking", "Policy" };
+        static const char *const sections[] = { "Daemon", "Tiers", "Tracking", "Policy", "Market" };
         char *text = NULL;
         size_t size;
         FILE *f;

@@ -18,6 +18,8 @@ typedef struct Conf {
         usec_t duty_on_usec, duty_off_usec;   /* off 0: always on */
         usec_t lease_usec;
         char *extension_path;
+        char *journal_path;           /* of the market's ledger */
+        uint64_t reserve_bytes[_TIER_MAX];    /* of each tier's nodes, for all that is not a bound domain */
         int log_level;
 } Conf;
 

@@ -11,6 +11,7 @@ HostPolicy host_policy_default(void) {
                 /* A few percent of what one memory channel or a CXL link carries. */
                 .migrate_bytes_per_sec = UINT64_C(512) << 20,
                 .dry_run = false,
+                .market = market_policy_default(),
         };
 }
 
@@ -32,6 +33,7 @@ DomainPolicy domain_policy_default(void) {
                 /* An order has a fixed cost in the guest (milliseconds), worth it from some tens of pages
                    on. */
                 .min_order_pages = 64,
+                .trading = false, /* what a VM holds is its owner's choice, too */
         };
 }
 
@@ -43,7 +45,7 @@ MarketPolicy market_policy_default(void) {
                 .dram_price = 4,
                 .slow_price = 1,
                 /* virtio-mem's smallest block where the host has huge pages of 2 MiB. */
-                .block_bytes = UINT64_C(2) << 20,
+                .block_bytes = MARKET_BLOCK_BYTES,
                 /* Each trade resizes two devices twice over: below this that work is worth more than what a
                    VM gains, and small trades would tell more of others' load. */
                 .min_trade_bytes = UINT64_C(32) << 20,

@@ -6,23 +6,10 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "base/tier.h"
 
-typedef struct HostPolicy {
-        usec_t epoch_usec;              /* one tick of the policy; samples of the extension are shorter */
-        uint64_t migrate_bytes_per_sec; /* cap over all domains together, promotions plus demotions */
-        bool dry_run;                   /* decide and explain, carry nothing out */
-} HostPolicy;
-
-typedef struct DomainPolicy {
-        bool managed; /* receives orders; else it is observed only */
-        bool dry_run;
-        uint64_t migrate_bytes_per_sec; /* cap of this domain, promotions plus demotions */
-        uint32_t hot_heat;   /* least heat (1..255) of a page worth promoting; 0: by the DRAM cell's size */
-        uint32_t hysteresis; /* a page must be hotter by so much than the one it displaces (heat units) */
-        uint32_t warmup_epochs;   /* epochs observed before the first order */
-        uint32_t settle_epochs;   /* whole epochs between an order's end and the next order */
-        uint64_t min_order_pages; /* fewer candidates than this are not worth an order */
-} DomainPolicy;
+#define POLICY_NAME_SIZE 16
+#define MARKET_BLOCK_BYTES (UINT64_C(2) << 20) /* the block of the devices that bind makes */
 
 /* The market: what DRAM is worth, how much is traded at a time, and how often. */
 typedef struct MarketPolicy {
@@ -41,6 +28,30 @@ typedef struct MarketPolicy {
         bool moving_price;               /* the price follows demand and supply, between these bounds */
         uint32_t dram_price_min, dram_price_max; /* as dram_price, against the same slow_price */
 } MarketPolicy;
+
+typedef struct HostPolicy {
+        usec_t epoch_usec;              /* one tick of the policy; samples of the extension are shorter */
+        uint64_t migrate_bytes_per_sec; /* cap over all domains together, promotions plus demotions */
+        bool dry_run;                   /* decide and explain, carry nothing out */
+        MarketPolicy market;
+} HostPolicy;
+
+typedef struct DomainPolicy {
+        bool managed; /* receives orders; else it is observed only */
+        bool dry_run;
+        uint64_t migrate_bytes_per_sec; /* cap of this domain, promotions plus demotions */
+        uint32_t hot_heat;   /* least heat (1..255) of a page worth promoting; 0: by the DRAM cell's size */
+        uint32_t hysteresis; /* a page must be hotter by so much than the one it displaces (heat units) */
+        uint32_t warmup_epochs;   /* epochs observed before the first order */
+        uint32_t settle_epochs;   /* whole epochs between an order's end and the next order */
+        uint64_t min_order_pages; /* fewer candidates than this are not worth an order */
+
+        bool trading;                        /* takes part in the market */
+        uint64_t entitled_bytes[_TIER_MAX];  /* what it is paid for; 0: the size that it started with */
+        uint64_t floor_bytes[_TIER_MAX];     /* it never sells below; 0: boot memory, the least possible */
+        uint64_t ceiling_bytes[_TIER_MAX];   /* and never buys above; 0: what its devices take */
+        char swap_device[POLICY_NAME_SIZE];  /* target of the disk that it swaps to ("vdb"); "": none */
+} DomainPolicy;
 
 /* Defaults, each with its reason in policy.c. */
 HostPolicy host_policy_default(void);

@@ -128,7 +128,13 @@ static void test_round_trip(void **state) {
                 "[Tracking]\nSampleInterval=100ms\nDutyOn=2s\nDutyOff=1500ms\nLease=1min\n"
                 "ExtensionPath=/opt/x.so\n\n"
                 "[Policy]\nEpoch=2s\nHostRateCap=1G\nManaged=yes\nDryRun=yes\nRateCap=65537\nHotHeat=9\n"
-                "Hysteresis=3\nWarmupEpochs=4\nSettleEpochs=5\nMinOrderPages=66\n";
+                "Hysteresis=3\nWarmupEpochs=4\nSettleEpochs=5\nMinOrderPages=66\n"
+                "Trading=yes\nEntitledDram=256M\nEntitledSlow=1G\nFloorDram=128M\nFloorSlow=2M\n"
+                "CeilingDram=512M\nCeilingSlow=2G\nSwapDevice=vdb\n\n"
+                "[Market]\nEnabled=yes\nDramPrice=7\nSlowPrice=2\nMinTrade=4M\nMaxTrade=8M\nStep=6M\nEpoch="
+                "11s\n"
+                "CoolDown=3s\nDwell=4s\nSettleTime=5s\nPool=yes\nHostReserveDram=1M\nHostReserveSlow=3M\n"
+                "MovingPrice=yes\nDramPriceMin=3\nDramPriceMax=9\nJournalPath=/tmp/x\n";
         Conf c;
 
         put(HMV_SYS_CONF, text);
@@ -160,6 +166,13 @@ static void test_errors(void **state) {
         load_fails("[Tracking]\nExtensionPath=x.so\n", "absolute path");
         load_fails("[Tracking]\nExtensionPath=/a,b\n", "comma");
         load_fails("[Tiers]\nSlowNodes=one\n", "0,2-3");
+        load_fails("[Market]\nDramPrice=0\n", "a number from 1 to");
+        load_fails("[Market]\nSlowPrice=0\n", "a number from 1 to");
+        load_fails("[Market]\nMinTrade=3M\n", "multiples of 2M");
+        load_fails("[Market]\nMaxTrade=3M\nMinTrade=2M\n", "multiples of 2M");
+        load_fails("[Market]\nMinTrade=64M\nMaxTrade=32M\n", "above MaxTrade");
+        load_fails("[Market]\nMovingPrice=yes\nDramPrice=9\n", "DramPriceMax");
+        load_fails("[Policy]\nSwapDevice=/dev/vdb\n", "letters and digits");
         strcpy(text, "[Daemon]\nLibvirtURI=");
         memset(text + strlen(text), 'x', 600);
         strcpy(text + 620, "\n");
@@ -212,6 +225,11 @@ static void test_policy_errors(void **state) {
         policy_fails("Managed", "KEY=VALUE");
         policy_fails("Managed=", "yes or no");
         policy_fails("managed=yes", "unknown policy key");
+        policy_fails("EntitledDram=3M", "multiples of 2M");
+        policy_fails("FloorDram=4M CeilingDram=2M", "FloorDram is above CeilingDram");
+        policy_fails("EntitledSlow=4M CeilingSlow=2M", "EntitledSlow is not between");
+        policy_fails("EntitledSlow=4M FloorSlow=6M", "EntitledSlow is not between");
+        policy_fails("SwapDevice=vdb,readonly=no", "letters and digits");
         memset(text, 'A', sizeof(text));
         text[sizeof(text) - 1] = '\0';
         policy_fails(text, "characters");
