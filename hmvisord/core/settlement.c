@@ -237,14 +237,13 @@ static void step_see_vm(Step *s, Account *a) {
         t->closing = true;
 }
 
-/* Memory of a tier that no VM holds, may hold by what it was asked for, or owns. */
-static uint64_t host_free(const Step *s, Tier tier) {
-        const Ledger *l = s->l;
-        uint64_t free = s->capacity[tier];
+uint64_t settlement_free(const Ledger *l, const SettleFacts facts[], size_t n_facts, Tier tier,
+                         uint64_t capacity_bytes) {
+        uint64_t free = capacity_bytes;
 
-        for (size_t i = 0; i < s->n_facts; i++) {
-                const SettleCell *c = &s->facts[i].cells[tier];
-                const Account *a = ledger_find(l, s->facts[i].id);
+        for (size_t i = 0; i < n_facts; i++) {
+                const SettleCell *c = &facts[i].cells[tier];
+                const Account *a = ledger_find(l, facts[i].id);
                 uint64_t used = MAX(cell_seen(c), c->requested_bytes);
 
                 if (a)
@@ -261,7 +260,8 @@ static void step_see_pool(Step *s) {
 
         if (t->lots == 0 || t->closing)
                 return;
-        lots = host_free(s, ticket_gives(t)) / terms_lot_bytes(&s->l->terms, ticket_gives(t));
+        lots = settlement_free(s->l, s->facts, s->n_facts, ticket_gives(t), s->capacity[ticket_gives(t)]) /
+               terms_lot_bytes(&s->l->terms, ticket_gives(t));
         ticket_deliver(s, &s->l->pool, MIN(lots, ticket_open_lots(t)));
         if (ticket_escrow(t) < ticket_open_lots(t)) {
                 tell(s, SETTLE_LATE, &s->l->pool, ticket_open_lots(t) - ticket_escrow(t));

@@ -129,6 +129,10 @@ void settlement_done(Settlement *s);
 int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts facts[], size_t n_facts,
                     const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret);
 
+/* Bytes of a tier that no VM holds, was asked to hold, or owns; what is in escrow is not free. */
+uint64_t settlement_free(const Ledger *l, const SettleFacts facts[], size_t n_facts, Tier tier,
+                         uint64_t capacity_bytes);
+
 /* All that must hold of a ledger at any time, whatever the guests did. Returns 0, or -EINVAL with what does
  * not hold in *ret_what (static text). */
 int ledger_check(const Ledger *l, const char **ret_what);

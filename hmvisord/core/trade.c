@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * See trade.h. Beside the ledger, each account has a Party: what its VM allows and wants, of the last tick.
+ */
+#include "core/trade.h"
+
+typedef struct Party {
+        AccountId id;
+        uint64_t least[_TIER_MAX], most[_TIER_MAX]; /* bytes */
+        bool commanded, withdraws;
+        int64_t command; /* lots */
+        TradeStanding standing;
+        int64_t offer;
+        int64_t low, high; /* positions */
+} Party;
+
+struct Trade {
+        Ledger ledger;
+        Party *parties; /* as ledger.accounts */
+        bool changed;   /* since the last step that was handed out */
+        usec_t next_clearing;
+        uint64_t epoch;
+        Clearing clearing; /* the last one */
+        TradeRecord history[TRADE_HISTORY];
+        uint64_t n_history; /* ever */
+};
+
+const char *trade_standing_to_string(TradeStanding s) {
+        static const char *const names[] = {
+                [STANDING_WISH] = "wish",           [STANDING_COMMAND] = "command",
+                [STANDING_WITHDRAWS] = "withdraws", [STANDING_OFF] = "off",
+                [STANDING_FROZEN] = "frozen",       [STANDING_BUSY] = "busy",
+                [STANDING_COOLING] = "cooling-down", [STANDING_DWELLING] = "dwelling",
+                [STANDING_AT_BOUND] = "at-bound",
+        };
+
+        return (unsigned) s < _STANDING_MAX ? names[s] : "unknown";
+}
+
+int trade_new(const MarketPolicy *policy, Trade **ret) {
+        Trade *t = calloc(1, sizeof(*t));
+        int r;
+
+        if (!t)
+                return -ENOMEM;
+        r = terms_make(policy, &t->ledger.terms);
+        if (r < 0) {
+                free(t);
+                return r;
+        }
+        *ret = t;
+        return 0;
+}
+
+static void ticket_restart(Ticket *ticket, usec_t now) {
+        if (ticket->lots != 0)
+                ticket->opened_at = now;
+}
+
+int trade_resume(const MarketPolicy *policy, Ledger *ledger, usec_t now, Trade **ret) {
+        _cleanup_(trade_freep) Trade *t = NULL;
+        int r;
+
+        if (ledger_check(ledger, NULL) < 0)
+                return -EINVAL;
+        r = trade_new(policy, &t);
+        if (r < 0)
+                return r;
+        t->parties = calloc(ledger->n_accounts + 1, sizeof(*t->parties));
+        if (!t->parties)
+                return -ENOMEM;
+        t->ledger = *ledger;
+        *ledger = (Ledger) { 0 };
+        t->ledger.now = now;
+        ticket_restart(&t->ledger.pool.ticket, now);
+        for (size_t i = 0; i < t->ledger.n_accounts; i++) {
+                ticket_restart(&t->ledger.accounts[i].ticket, now);
+                t->parties[i].id = t->ledger.accounts[i].id;
+        }
+        *ret = TAKE_PTR(t);
+        return 0;
+}
+
+Trade *trade_free(Trade *t) {
+        if (!t)
+                return NULL;
+        ledger_done(&t->ledger);
+        free(t->parties);
+        free(t);
+        return NULL;
+}
+
+const Ledger *trade_ledger(const Trade *t) {
+        return &t->ledger;
+}
+
+const Clearing *trade_last_clearing(const Trade *t) {
+        return &t->clearing;
+}
+
+uint64_t trade_epoch(const Trade *t) {
+        return t->epoch;
+}
+
+const TradeRecord *trade_history(const Trade *t, size_t n) {
+        if (n >= t->n_history || n >= TRADE_HISTORY)
+                return NULL;
+        return &t->history[(t->n_history - 1 - n) % TRADE_HISTORY];
+}
+
+static Party *party_find(const Trade *t, AccountId id) {
+        const Account *a = ledger_find(&t->ledger, id);
+
+        return a ? &t->parties[a - t->ledger.accounts] : NULL;
+}
+
+int trade_view(const Trade *t, AccountId id, TradeView *ret) {
+        const Account *a = ledger_find(&t->ledger, id);
+        const Party *p = party_find(t, id);
+
+        if (!a)
+                return -ENOENT;
+        *ret = (TradeView) { *a, p->standing, p->offer, p->low, p->high, { 0 } };
+        for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                ret->owned_bytes[tier] = account_owned(a, &t->ledger.terms, tier);
+        return 0;
+}
+
+int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots) {
+        const Account *a = ledger_find(&t->ledger, id);
+        Party *p = party_find(t, id);
+
+        if (!a)
+                return -ENOENT;
+        if (type == TRADE_WITHDRAW)
+                lots = 0;
+        else if (lots == 0 || lots > MARKET_LOTS_MAX || lots < -MARKET_LOTS_MAX ||
+                 a->position + lots > p->high || a->position + lots < p->low)
+                return -ERANGE;
+        p->withdraws = type == TRADE_WITHDRAW;
+        p->commanded = type == TRADE_LOTS;
+        p->command = lots;
+        return 0;
+}
+
+int trade_set_terms(Trade *t, const MarketPolicy *policy) {
+        uint64_t blocks[_TIER_MAX];
+        Terms terms;
+        int r;
+
+        r = terms_make(policy, &terms);
+        if (r < 0)
+                return r;
+        if (memcmp(&terms, &t->ledger.terms, sizeof(terms)) == 0)
+                return 1;
+        /* Lots of another size are another amount: what was traded at the old ones has to be withdrawn. */
+        if (t->ledger.pool.ticket.lots != 0 || t->ledger.pool.position != 0)
+                return 0;
+        for (size_t i = 0; i < t->ledger.n_accounts; i++) {
+                const Account *a = &t->ledger.accounts[i];
+
+                if (a->ticket.lots != 0 || a->position != 0 ||
+                    terms_holding(&terms, a->entitlement_blocks, 0, blocks) < 0)
+                        return 0;
+        }
+        t->ledger.terms = terms;
+        t->changed = true;
+        return 1;
+}
+
+/* ---- accounts ---- */
+
+static int account_open(Trade *t, const TradeFacts *f) {
+        uint64_t blocks[_TIER_MAX];
+        Party *parties;
+        Account *a;
+        size_t at;
+        int r;
+
+        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
+                uint64_t bytes = f->entitled_bytes[tier];
+
+                if (f->entitled_bytes[TIER_DRAM] == 0 && f->entitled_bytes[TIER_SLOW] == 0)
+                        bytes = MAX(f->seen.cells[tier].requested_bytes, f->seen.cells[tier].boot_bytes);
+                blocks[tier] = bytes / t->ledger.terms.block_bytes;
+        }
+        parties = reallocarray(t->parties, t->ledger.n_accounts + 1, sizeof(*parties));
+        if (!parties)
+                return -ENOMEM;
+        t->parties = parties;
+        r = ledger_add(&t->ledger, f->seen.id, blocks, &a);
+        if (r < 0)
+                return r;
+        at = (size_t) (a - t->ledger.accounts);
+        memmove(parties + at + 1, parties + at, (t->ledger.n_accounts - 1 - at) * sizeof(*parties));
+        parties[at] = (Party) { .id = f->seen.id };
+        t->changed = true;
+        return 0;
+}
+
+/* An entitlement that was changed counts from when it can hold the position. */
+static void account_entitle(Trade *t, Account *a, const TradeFacts *f) {
+        uint64_t wanted[_TIER_MAX], blocks[_TIER_MAX];
+
+        if ((f->entitled_bytes[TIER_DRAM] == 0 && f->entitled_bytes[TIER_SLOW] == 0) || a->ticket.lots != 0)
+                return;
+        for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                wanted[tier] = f->entitled_bytes[tier] / t->ledger.terms.block_bytes;
+        if (memcmp(wanted, a->entitlement_blocks, sizeof(wanted)) == 0 ||
+            terms_holding(&t->ledger.terms, wanted, a->position, blocks) < 0)
+                return;
+        memcpy(a->entitlement_blocks, wanted, sizeof(wanted));
+        t->changed = true;
+}
+
+static void party_bound(const Trade *t, const Account *a, Party *p, const TradeFacts *f) {
+        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
+                const SettleCell *c = &f->seen.cells[tier];
+
+                p->least[tier] = MAX(f->floor_bytes[tier], c->boot_bytes);
+                p->most[tier] = c->boot_bytes + c->device_max_bytes;
+                if (f->ceiling_bytes[tier] > 0)
+                        p->most[tier] = MIN(p->most[tier], f->ceiling_bytes[tier]);
+        }
+        /* Where it is out of bounds already, nothing but the way back is open. */
+        if (!account_bounds(a, &t->ledger.terms, p->least, p->most, &p->low, &p->high)) {
+                p->low = MIN(a->position, INT64_C(0));
+                p->high = MAX(a->position, INT64_C(0));
+        }
+}
+
+static int parties_update(Trade *t, const TradeFacts facts[], size_t n_facts) {
+        for (size_t i = 0; i < n_facts; i++) {
+                Account *a = ledger_find(&t->ledger, facts[i].seen.id);
+                int r;
+
+                if (!a) {
+                        r = account_open(t, &facts[i]);
+                        if (r < 0)
+                                return r;
+                        a = ledger_find(&t->ledger, facts[i].seen.id);
+                }
+                account_entitle(t, a, &facts[i]);
+                party_bound(t, a, &t->parties[a - t->ledger.accounts], &facts[i]);
+        }
+        return 0;
+}
+
+/* settlement_step() removes the accounts of VMs that are gone: so do the parties. */
+static void parties_forget(Trade *t) {
+        size_t kept = 0;
+
+        for (size_t i = 0; kept < t->ledger.n_accounts; i++)
+                if (memcmp(&t->parties[i].id, &t->ledger.accounts[kept].id, sizeof(AccountId)) == 0)
+                        t->parties[kept++] = t->parties[i];
+}
+
+/* ---- a clearing ---- */
+
+static TradeStanding standing_of(const Account *a, const Party *p, const TradeFacts *f,
+                                 const MarketPolicy *policy, usec_t now, int64_t wish) {
+        usec_t rested = now - a->ended_at;
+
+        if (f->seen.frozen)
+                return STANDING_FROZEN;
+        if (a->ticket.lots != 0)
+                return STANDING_BUSY;
+        if (p->withdraws)
+                return STANDING_WITHDRAWS;
+        if (p->commanded)
+                return STANDING_COMMAND;
+        if (!f->trading)
+                return STANDING_OFF;
+        if (a->ended_at > 0 && rested < policy->cooldown_usec)
+                return STANDING_COOLING;
+        if (a->last_direction * wish < 0 && rested < policy->dwell_usec)
+                return STANDING_DWELLING;
+        return STANDING_WISH;
+}
+
+/* What of a wish counts: within the VM's bounds and the cap of an epoch. */
+static int64_t offer_limit(const Trade *t, const MarketPolicy *policy, const Account *a, const Party *p,
+                           int64_t lots) {
+        int64_t cap = (int64_t) (policy->max_trade_bytes / terms_lot_bytes(&t->ledger.terms, TIER_DRAM));
+
+        lots = MAX(MIN(lots, cap), -cap);
+        return MAX(MIN(lots, p->high - a->position), p->low - a->position);
+}
+
+/* key: the rank of its id, for tie-breaks. */
+static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *f, uint64_t key,
+                        Offer *ret) {
+        const Account *a = ledger_find(&t->ledger, f->seen.id);
+        Party *p = &t->parties[a - t->ledger.accounts];
+        int64_t wish = 0;
+
+        p->standing = standing_of(a, p, f, policy, t->ledger.now, f->wish);
+        if (p->standing == STANDING_WITHDRAWS)
+                wish = -a->position;
+        else if (p->standing == STANDING_COMMAND)
+                wish = p->command;
+        else if (p->standing == STANDING_WISH)
+                wish = f->wish;
+        p->offer = offer_limit(t, policy, a, p, wish);
+        if (wish != 0 && p->offer == 0)
+                p->standing = STANDING_AT_BOUND;
+        *ret = (Offer) {
+                .key = key,
+                .wish = p->offer,
+                .low = MIN(p->low - a->position, INT64_C(0)),
+                .high = MAX(p->high - a->position, INT64_C(0)),
+                .position = a->position,
+                .withdraw = p->standing == STANDING_WITHDRAWS && p->offer != 0,
+        };
+        if (p->standing == STANDING_FROZEN || p->standing == STANDING_BUSY)
+                ret->low = ret->high = ret->wish = 0;
+        p->commanded = p->commanded && p->standing != STANDING_COMMAND; /* it had its clearing */
+        p->withdraws = p->withdraws && a->position != 0;
+}
+
+static int clear_open(Trade *t, const TradeFacts facts[], size_t n, const int64_t lots[]) {
+        for (size_t i = 0; i < n; i++)
+                if (lots[i] != 0 &&
+                    settlement_open(&t->ledger, facts[i].seen.id, lots[i], t->ledger.now) < 0)
+                        return -EINVAL;
+        if (t->clearing.pool != 0 &&
+            settlement_open(&t->ledger, t->ledger.pool.id, t->clearing.pool, t->ledger.now) < 0)
+                return -EINVAL;
+        t->changed = t->changed || t->clearing.traded > 0;
+        return 0;
+}
+
+static uint64_t free_lots(const Trade *t, const SettleFacts seen[], size_t n, Tier tier, uint64_t capacity) {
+        return settlement_free(&t->ledger, seen, n, tier, capacity) /
+               terms_lot_bytes(&t->ledger.terms, tier);
+}
+
+static int trade_clear(Trade *t, const MarketPolicy *policy, const TradeFacts facts[],
+                       const SettleFacts seen[], size_t n, const uint64_t capacity[_TIER_MAX]) {
+        _cleanup_free_ Offer *offers = calloc(n + 1, sizeof(*offers));
+        _cleanup_free_ int64_t *lots = calloc(n + 1, sizeof(*lots));
+        PoolOffer pool = { 0 };
+        int r;
+
+        if (!offers || !lots)
+                return -ENOMEM;
+        for (size_t i = 0; i < n; i++)
+                party_offer(t, policy, &facts[i], i, &offers[i]);
+        if (policy->use_pool && t->ledger.pool.ticket.lots == 0) {
+                pool.buys_at_most = free_lots(t, seen, n, TIER_SLOW, capacity[TIER_SLOW]);
+                pool.sells_at_most = free_lots(t, seen, n, TIER_DRAM, capacity[TIER_DRAM]);
+        }
+        t->epoch++;
+        t->clearing = (Clearing) { 0 };
+        if (n == 0)
+                return 0;
+        r = market_clear(offers, n, &pool, t->epoch, lots, &t->clearing);
+        return r < 0 ? r : clear_open(t, facts, n, lots);
+}
+
+static void history_keep(Trade *t, const Settlement *s) {
+        for (size_t i = 0; i < s->n_events; i++) {
+                const SettleEvent *e = &s->events[i];
+                int64_t paid = (int64_t) e->ticket.paid;
+
+                if (e->type == SETTLE_ENDED && memcmp(&e->id, &t->ledger.pool.id, sizeof(e->id)) != 0)
+                        t->history[t->n_history++ % TRADE_HISTORY] = (TradeRecord) {
+                                .when = t->ledger.now,
+                                .id = e->id,
+                                .wanted = e->ticket.lots,
+                                .got = e->ticket.lots < 0 ? -paid : paid,
+                                .terms = t->ledger.terms,
+                        };
+        }
+}
+
+static int facts_check(const TradeFacts facts[], size_t n) {
+        for (size_t i = 1; i < n; i++)
+                if (memcmp(&facts[i - 1].seen.id, &facts[i].seen.id, sizeof(AccountId)) >= 0)
+                        return -EINVAL;
+        return 0;
+}
+
+int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], size_t n_facts,
+               const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret) {
+        _cleanup_free_ SettleFacts *seen = calloc(n_facts + 1, sizeof(*seen));
+        int r;
+
+        if (!seen)
+                return -ENOMEM;
+        r = facts_check(facts, n_facts);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < n_facts; i++)
+                seen[i] = facts[i].seen;
+        t->ledger.now = MAX(t->ledger.now, now);
+        r = parties_update(t, facts, n_facts);
+        if (r >= 0 && t->ledger.now >= t->next_clearing) {
+                t->next_clearing = t->ledger.now + policy->epoch_usec;
+                r = trade_clear(t, policy, facts, seen, n_facts, capacity_bytes);
+        }
+        if (r >= 0)
+                r = settlement_step(&t->ledger, policy, seen, n_facts, capacity_bytes, now, ret);
+        if (r < 0)
+                return r;
+        parties_forget(t);
+        history_keep(t, ret);
+        ret->changed = ret->changed || t->changed;
+        t->changed = false;
+        return 0;
+}

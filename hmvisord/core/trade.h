@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The market over time: accounts that come and go with their VMs, a clearing at each epoch of the market,
+ * and a step of settlement at each tick. Owns the ledger, the clock of the epochs, users' commands, and what
+ * became of the last trades; decides no wish (it is handed in) and carries nothing out.
+ */
+#pragma once
+
+#include "core/settlement.h"
+
+#define TRADE_HISTORY 256 /* ended trades that are remembered */
+
+/* What is known of one VM. Bytes are whole blocks, of boot memory and device together. */
+typedef struct TradeFacts {
+        SettleFacts seen;
+        bool trading;                         /* its wish counts; else it only gives back and withdraws */
+        uint64_t entitled_bytes[_TIER_MAX];   /* both 0: what it was asked to have when its account opens */
+        uint64_t floor_bytes[_TIER_MAX];      /* it never trades below */
+        uint64_t ceiling_bytes[_TIER_MAX];    /* nor above; 0: as far as its devices go */
+        int64_t wish;                         /* lots of DRAM to buy (> 0) or sell now */
+} TradeFacts;
+
+typedef enum TradeCommandType {
+        TRADE_LOTS,     /* trade so many lots at the next clearing, whatever the VM wishes */
+        TRADE_WITHDRAW, /* back to the entitlement, over as many epochs as it takes */
+} TradeCommandType;
+
+/* A VM's trade that ended. */
+typedef struct TradeRecord {
+        usec_t when;
+        AccountId id;
+        int64_t wanted, got; /* lots of DRAM bought */
+        Terms terms;
+} TradeRecord;
+
+/* Why a VM takes part in the next clearing as it does. */
+typedef enum TradeStanding {
+        STANDING_WISH,       /* by its wish */
+        STANDING_COMMAND,    /* by a user's command */
+        STANDING_WITHDRAWS,
+        STANDING_OFF,        /* trading is off */
+        STANDING_FROZEN,
+        STANDING_BUSY,       /* a ticket is open */
+        STANDING_COOLING,    /* a trade ended a short while ago */
+        STANDING_DWELLING,   /* it would trade the other way too soon */
+        STANDING_AT_BOUND,   /* floors, ceilings or devices allow nothing of what it wants */
+        _STANDING_MAX,
+} TradeStanding;
+const char *trade_standing_to_string(TradeStanding s); /* "wish", "cooling-down", ... */
+
+/* One VM as people see it. */
+typedef struct TradeView {
+        Account account;
+        TradeStanding standing;
+        int64_t offer;                        /* of the last clearing: lots that it would trade */
+        int64_t low, high;                    /* positions that its bounds allow */
+        uint64_t owned_bytes[_TIER_MAX];
+} TradeView;
+
+typedef struct Trade Trade;
+
+/* Terms at the policy's price. Returns 0, -EINVAL (terms_make()) or -ENOMEM. */
+int trade_new(const MarketPolicy *policy, Trade **ret);
+/* Goes on with a ledger of an earlier life, which is taken over on success; its clocks start at now. -EINVAL
+ * when ledger_check() finds a fault. */
+int trade_resume(const MarketPolicy *policy, Ledger *ledger, usec_t now, Trade **ret);
+Trade *trade_free(Trade *t); /* NULL-safe; returns NULL */
+DEFINE_CLEANUP(Trade *, trade_free);
+
+/* For the journal, and for people; valid until the next step. */
+const Ledger *trade_ledger(const Trade *t);
+const Clearing *trade_last_clearing(const Trade *t);
+uint64_t trade_epoch(const Trade *t);
+/* The n-th of the last trades, 0 the newest; NULL: there are not so many. */
+const TradeRecord *trade_history(const Trade *t, size_t n);
+/* Returns 0 or -ENOENT. */
+int trade_view(const Trade *t, AccountId id, TradeView *ret);
+
+/* Kept until the next clearing, a withdrawal until it is done; another one replaces it. lots: of TRADE_LOTS.
+ * Returns 0, -ENOENT, or -ERANGE when the VM's bounds do not allow it. */
+int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots);
+
+/* A price that changed in the configuration takes effect when no ticket is open and every position is
+ * within its entitlement at the new one. Returns 1 when it did, 0 when it has to wait, or -EINVAL. */
+int trade_set_terms(Trade *t, const MarketPolicy *policy);
+
+/* One tick: accounts for new VMs; at the market's epoch a clearing, whose results become tickets; one step
+ * of settlement. facts ascend by id. The ledger must be on disk, if ret->changed, before anything of ret is
+ * carried out. Returns 0, -EINVAL or -ENOMEM; after -ENOMEM the ledger is consistent, and no size is asked
+ * for. */
+int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], size_t n_facts,
+               const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret);

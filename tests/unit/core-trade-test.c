@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The market over time: clearings, tickets, commands, rests, and a life after a crash.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "core/trade.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define VMS 3
+
+/* VMs of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256 can be unplugged; lots of 32 MiB DRAM
+ * against 128 MiB slow memory. The host has just that. */
+typedef struct Rig {
+        Trade *trade;
+        MarketPolicy policy;
+        TradeFacts facts[VMS];
+        size_t n;
+        uint64_t capacity[_TIER_MAX];
+        usec_t now;
+        Settlement out;
+} Rig;
+
+static AccountId id_of(unsigned i) {
+        return (AccountId) { { [0] = (uint8_t) (i + 1) } };
+}
+
+static int setup(void **state) {
+        Rig *r = calloc(1, sizeof(*r));
+
+        r->policy = market_policy_default();
+        r->policy.min_trade_bytes = 32 * MIB;
+        assert_return_code(trade_new(&r->policy, &r->trade), 0);
+        r->n = VMS;
+        for (unsigned i = 0; i < VMS; i++) {
+                TradeFacts *f = &r->facts[i];
+
+                f->seen.id = id_of(i);
+                f->trading = true;
+                f->seen.cells[TIER_DRAM] =
+                        (SettleCell){ 128 * MIB, 512 * MIB, 256 * MIB, 256 * MIB, UINT64_MAX };
+                f->seen.cells[TIER_SLOW] =
+                        (SettleCell){ 256 * MIB, 1024 * MIB, 512 * MIB, 512 * MIB, UINT64_MAX };
+        }
+        r->capacity[TIER_DRAM] = VMS * 256 * MIB;
+        r->capacity[TIER_SLOW] = VMS * 512 * MIB;
+        r->now = 1000 * USEC_PER_SEC;
+        *state = r;
+        return 0;
+}
+
+static int teardown(void **state) {
+        Rig *r = *state;
+
+        settlement_done(&r->out);
+        trade_free(r->trade);
+        free(r);
+        return 0;
+}
+
+/* Seconds pass; guests do what they are asked for. */
+static void run(Rig *r, unsigned seconds) {
+        for (unsigned s = 0; s < seconds; s++) {
+                settlement_done(&r->out);
+                r->now += USEC_PER_SEC;
+                assert_return_code(trade_step(r->trade, &r->policy, r->facts, r->n, r->capacity, r->now,
+                                              &r->out),
+                                   0);
+                assert_return_code(ledger_check(trade_ledger(r->trade), NULL), 0);
+                for (size_t i = 0; i < r->out.n_targets; i++) {
+                        const SizeTarget *t = &r->out.targets[i];
+                        SettleCell *c = &r->facts[t->id.bytes[0] - 1].seen.cells[t->tier];
+
+                        c->requested_bytes = c->size_bytes = t->bytes;
+                }
+                for (Tier tier = 0; tier < _TIER_MAX; tier++) {
+                        uint64_t sum = 0;
+
+                        for (size_t i = 0; i < r->n; i++)
+                                sum += r->facts[i].seen.cells[tier].size_bytes;
+                        assert_true(sum <= r->capacity[tier]);
+                }
+        }
+}
+
+static TradeView view(Rig *r, unsigned i) {
+        TradeView v;
+
+        assert_return_code(trade_view(r->trade, id_of(i), &v), 0);
+        return v;
+}
+
+static void assert_sizes(Rig *r, unsigned i, uint64_t dram_mib, uint64_t slow_mib) {
+        assert_int_equal(r->facts[i].seen.cells[TIER_DRAM].size_bytes / MIB, dram_mib);
+        assert_int_equal(r->facts[i].seen.cells[TIER_SLOW].size_bytes / MIB, slow_mib);
+}
+
+static void test_wishes_are_traded(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -2;
+        r->facts[1].wish = 1;
+        r->facts[2].wish = 0;
+        run(r, 12);
+        assert_sizes(r, 0, 224, 640); /* the short side decides: one lot */
+        assert_sizes(r, 1, 288, 384);
+        assert_sizes(r, 2, 256, 512);
+        assert_int_equal(trade_last_clearing(r->trade)->traded, 0); /* of the next epoch: all rest */
+        assert_int_equal(view(r, 0).standing, STANDING_COOLING);
+        assert_int_equal(view(r, 2).standing, STANDING_WISH);
+        assert_int_equal(trade_history(r->trade, 0)->got + trade_history(r->trade, 1)->got, 0);
+        assert_null(trade_history(r->trade, 2));
+        run(r, 60);
+        assert_sizes(r, 0, 192, 768); /* rested, they trade on */
+        assert_sizes(r, 1, 320, 256);
+        run(r, 60);
+        assert_sizes(r, 1, 320, 256); /* at its boot memory: no more to give */
+        assert_int_equal(view(r, 1).standing, STANDING_AT_BOUND);
+}
+
+static void test_turning_round_takes_longer(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -1;
+        r->facts[1].wish = 1;
+        run(r, 5);
+        assert_sizes(r, 0, 224, 640);
+        r->facts[0].wish = 1;
+        r->facts[1].wish = -1;
+        run(r, 60);
+        assert_int_equal(view(r, 0).standing, STANDING_DWELLING);
+        assert_sizes(r, 0, 224, 640);
+        run(r, 75);
+        assert_sizes(r, 0, 256, 512);
+}
+
+static void test_withdrawal_is_a_right(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -2;
+        r->facts[1].wish = 1;
+        r->facts[2].wish = 1;
+        run(r, 12);
+        assert_sizes(r, 0, 192, 768);
+        assert_sizes(r, 1, 288, 384);
+        r->facts[0].wish = 0;
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_WITHDRAW, 0), 0);
+        run(r, 60); /* nobody wants to sell: it is recalled from both */
+        assert_sizes(r, 0, 256, 512);
+        assert_sizes(r, 1, 256, 512);
+        assert_sizes(r, 2, 256, 512);
+        assert_int_equal(view(r, 0).account.position, 0);
+}
+
+static void test_commands(void **state) {
+        Rig *r = *state;
+
+        run(r, 1);
+        assert_int_equal(trade_command(r->trade, id_of(9), TRADE_LOTS, 1), -ENOENT);
+        assert_int_equal(trade_command(r->trade, id_of(0), TRADE_LOTS, 0), -ERANGE);
+        assert_int_equal(trade_command(r->trade, id_of(0), TRADE_LOTS, 3),
+                         -ERANGE); /* 384 MiB of 256 slow */
+        assert_int_equal(trade_command(r->trade, id_of(0), TRADE_LOTS, INT64_MIN), -ERANGE);
+        r->facts[0].trading = r->facts[1].trading = false; /* a user's command does not need it */
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_LOTS, -2), 0);
+        assert_return_code(trade_command(r->trade, id_of(1), TRADE_LOTS, 2), 0);
+        run(r, 25);
+        assert_sizes(r, 0, 192, 768);
+        assert_int_equal(view(r, 0).standing, STANDING_OFF);
+        run(r, 60);
+        assert_sizes(r, 0, 192, 768); /* once */
+}
+
+static void test_pool(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -4;
+        r->capacity[TIER_SLOW] += 300 * MIB; /* two lots and a bit */
+        run(r, 30);
+        assert_sizes(r, 0, 256, 512); /* the host's free memory is not for sale unless it says so */
+        r->policy.use_pool = true;
+        run(r, 30);
+        assert_sizes(r, 0, 192, 768);
+        assert_int_equal(trade_ledger(r->trade)->pool.position, 2);
+        r->facts[0].wish = 0;
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_WITHDRAW, 0), 0);
+        run(r, 40);
+        assert_sizes(r, 0, 256, 512);
+        assert_int_equal(trade_ledger(r->trade)->pool.position, 0);
+}
+
+static void test_bounds_and_frozen(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -4;
+        r->facts[0].floor_bytes[TIER_DRAM] = 224 * MIB;
+        r->facts[1].wish = 4;
+        r->facts[1].ceiling_bytes[TIER_DRAM] = 300 * MIB;
+        r->facts[2].wish = 4;
+        r->facts[2].seen.frozen = true;
+        run(r, 12);
+        assert_sizes(r, 0, 224, 640);
+        assert_sizes(r, 1, 288, 384);
+        assert_sizes(r, 2, 256, 512);
+        assert_int_equal(view(r, 2).standing, STANDING_FROZEN);
+        assert_int_equal(view(r, 0).low, -1);
+}
+
+static void test_prices_wait(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -1;
+        r->facts[1].wish = 1;
+        run(r, 12);
+        r->policy.dram_price = 8;
+        assert_int_equal(trade_set_terms(r->trade, &r->policy), 0);
+        r->facts[0].wish = r->facts[1].wish = 0;
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_WITHDRAW, 0), 0);
+        run(r, 40);
+        assert_int_equal(trade_set_terms(r->trade, &r->policy), 1);
+        assert_int_equal(trade_ledger(r->trade)->terms.lot_slow_blocks, 128);
+        r->policy.dram_price = 0;
+        assert_int_equal(trade_set_terms(r->trade, &r->policy), -EINVAL);
+}
+
+static void test_entitlements(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].entitled_bytes[TIER_DRAM] = 192 * MIB;
+        r->facts[0].entitled_bytes[TIER_SLOW] = 512 * MIB;
+        run(r, 3);
+        assert_sizes(r, 0, 192, 512); /* it had more than it is entitled to */
+        r->facts[0].entitled_bytes[TIER_DRAM] = 256 * MIB;
+        run(r, 3);
+        assert_sizes(r, 0, 256, 512);
+}
+
+static void ledger_copy(const Ledger *from, Ledger *ret) {
+        *ret = *from;
+        ret->accounts = malloc(from->n_accounts * sizeof(*ret->accounts));
+        memcpy(ret->accounts, from->accounts, from->n_accounts * sizeof(*ret->accounts));
+}
+
+static void test_life_after_a_crash(void **state) {
+        Rig *r = *state;
+        Ledger ledger;
+        Trade *next;
+
+        r->facts[0].wish = -2;
+        r->facts[1].wish = 2;
+        for (unsigned at = 1; at < 12; at++) {
+                run(r, 1);
+                ledger_copy(trade_ledger(r->trade), &ledger); /* what the journal holds */
+                r->now = 5 * USEC_PER_SEC;                    /* the host was booted anew, too */
+                assert_return_code(trade_resume(&r->policy, &ledger, r->now, &next), 0);
+                trade_free(r->trade);
+                r->trade = next;
+        }
+        r->facts[0].wish = r->facts[1].wish = 0;
+        run(r, 100);
+        assert_int_equal(view(r, 0).account.position + view(r, 1).account.position, 0);
+        assert_int_equal(view(r, 0).account.ticket.lots, 0);
+        for (unsigned i = 0; i < VMS; i++)
+                for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                        assert_int_equal(view(r, i).owned_bytes[tier],
+                                         r->facts[i].seen.cells[tier].size_bytes);
+        ledger_copy(trade_ledger(r->trade), &ledger);
+        ledger.accounts[0].position++;
+        assert_int_equal(trade_resume(&r->policy, &ledger, 0, &next), -EINVAL);
+        ledger_done(&ledger);
+}
+
+static void test_gone_and_back(void **state) {
+        Rig *r = *state;
+
+        r->facts[1].wish = -1;
+        r->facts[2].wish = 1;
+        run(r, 12);
+        assert_sizes(r, 2, 288, 384);
+        r->n = 2; /* the buyer is off: its slow memory has to come back, before it starts again */
+        r->facts[1].wish = 0;
+        run(r, 12);
+        assert_int_equal(trade_ledger(r->trade)->pool.position, 1);
+        assert_int_equal(trade_command(r->trade, id_of(2), TRADE_WITHDRAW, 0), -ENOENT);
+        r->policy.use_pool = true;
+        assert_return_code(trade_command(r->trade, id_of(1), TRADE_WITHDRAW, 0), 0);
+        run(r, 40);
+        assert_sizes(r, 1, 256, 512);
+        assert_int_equal(trade_ledger(r->trade)->pool.position, 0);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+                TEST(test_wishes_are_traded), TEST(test_turning_round_takes_longer),
+                TEST(test_withdrawal_is_a_right), TEST(test_commands), TEST(test_pool),
+                TEST(test_bounds_and_frozen), TEST(test_prices_wait), TEST(test_entitlements),
+                TEST(test_life_after_a_crash), TEST(test_gone_and_back),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
