@@ -12,6 +12,7 @@ struct Core {
         uint64_t last_order; /* the last id given out */
         uint64_t turn;       /* key of the domain that was served last: the next one comes first */
         Pacer pacer;
+        Trade *trade; /* NULL: no market yet */
 };
 
 int core_new(Core **ret) {
@@ -29,6 +30,7 @@ Core *core_free(Core *c) {
         for (size_t i = 0; i < c->n_domains; i++)
                 domain_free(c->domains[i]);
         free(c->domains);
+        trade_free(c->trade);
         free(c);
         return NULL;
 }
@@ -179,6 +181,64 @@ static void core_keep_decisions(Core *c, const Decision *decisions, OrderList *l
         }
 }
 
+static int trade_facts_compare(const void *a, const void *b) {
+        const TradeFacts *x = a, *y = b;
+
+        return memcmp(&x->seen.id, &y->seen.id, sizeof(x->seen.id));
+}
+
+static TradeFacts trade_facts_of(const DomainFacts *d) {
+        TradeFacts f = { .seen = { .id = d->market->id, .frozen = d->frozen },
+                         .trading = d->policy.trading };
+
+        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
+                f.seen.cells[tier] = d->market->cells[tier];
+                f.entitled_bytes[tier] = d->policy.entitled_bytes[tier];
+                f.floor_bytes[tier] = d->policy.floor_bytes[tier];
+                f.ceiling_bytes[tier] = d->policy.ceiling_bytes[tier];
+        }
+        return f;
+}
+
+static int core_command(Core *c, const MarketCommand *command) {
+        int64_t lot;
+
+        if (!c->trade)
+                return -EOPNOTSUPP;
+        lot = (int64_t) terms_lot_bytes(&trade_ledger(c->trade)->terms, TIER_DRAM);
+        if (command->type == TRADE_LOTS && (command->dram_bytes == 0 || command->dram_bytes % lot != 0))
+                return -EINVAL;
+        return trade_command(c->trade, command->id, command->type, command->dram_bytes / lot);
+}
+
+/* Commands first, so that the clearing of this tick knows them; a new domain's from the next tick on. */
+static int core_trade(Core *c, const Inputs *in, OrderList *list) {
+        _cleanup_free_ TradeFacts *facts = calloc(in->n_domains + 1, sizeof(*facts));
+        const MarketPolicy *policy = &in->policy.market;
+        size_t n = 0;
+        int r;
+
+        if (!facts)
+                return -ENOMEM;
+        if (policy->enabled && !c->trade) {
+                r = trade_new(policy, &c->trade);
+                if (r < 0)
+                        return r;
+        }
+        for (size_t i = 0; i < in->n_commands; i++)
+                list->command_results[i] = core_command(c, &in->commands[i]);
+        if (!policy->enabled)
+                return 0;
+        r = trade_set_terms(c->trade, policy);
+        if (r < 0)
+                return r;
+        for (size_t i = 0; i < in->n_domains; i++)
+                if (in->domains[i].market)
+                        facts[n++] = trade_facts_of(&in->domains[i]);
+        qsort(facts, n, sizeof(*facts), trade_facts_compare);
+        return trade_step(c->trade, policy, facts, n, in->capacity_bytes, c->now, &list->market);
+}
+
 static int core_tick(Core *c, const Inputs *in, OrderList *list) {
         _cleanup_free_ Decision *decisions = NULL;
         int r;
@@ -189,7 +249,9 @@ static int core_tick(Core *c, const Inputs *in, OrderList *list) {
         decisions = calloc(MAX(c->n_domains, 1U), sizeof(*decisions));
         list->orders = calloc(MAX(c->n_domains, 1U), sizeof(*list->orders));
         list->decisions = calloc(MAX(c->n_domains, 1U), sizeof(*list->decisions));
-        if (!decisions || !list->orders || !list->decisions)
+        list->command_results = in->n_commands > 0 ? calloc(in->n_commands, sizeof(int)) : NULL;
+        if (!decisions || !list->orders || !list->decisions ||
+            (in->n_commands > 0 && !list->command_results))
                 return -ENOMEM;
 
         core_refill(c, in);
@@ -203,6 +265,7 @@ static int core_tick(Core *c, const Inputs *in, OrderList *list) {
         if (r < 0)
                 return r;
         core_keep_decisions(c, decisions, list);
+        list->market_result = core_trade(c, in, list);
         return 0;
 }
 
@@ -223,6 +286,16 @@ int core_step(Core *c, const Inputs *in, usec_t now, OrderList *ret) {
         }
         *ret = list;
         return 0;
+}
+
+const Trade *core_get_trade(const Core *c) {
+        return c->trade;
+}
+
+int core_resume_trade(Core *c, const MarketPolicy *policy, Ledger *ledger, usec_t now) {
+        if (c->trade)
+                return -EBUSY;
+        return trade_resume(policy, ledger, now, &c->trade);
 }
 
 int core_get_heat(const Core *c, uint64_t domain, HeatHistogram *ret) {

@@ -31,6 +31,12 @@ typedef struct HeatHistogram {
 } HeatHistogram;
 int core_get_heat(const Core *c, uint64_t domain, HeatHistogram *ret);
 
+/* The market, for people and for the journal; NULL until it first stepped. Valid until the next step. */
+const Trade *core_get_trade(const Core *c);
+
+/* Goes on with the ledger of an earlier life (trade_resume()); before the first step. */
+int core_resume_trade(Core *c, const MarketPolicy *policy, Ledger *ledger, usec_t now);
+
 /* Totals of a domain since the core knows it. Returns 0 or -ENOENT. */
 typedef struct DomainTotals {
         uint64_t epochs; /* with samples */

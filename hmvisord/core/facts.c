@@ -44,8 +44,16 @@ static bool ack_is_valid(const AckFacts *ack) {
         return !ack || ack->state == ACK_RUNNING || ack->state == ACK_DONE || ack->state == ACK_FAILED;
 }
 
+static bool market_is_valid(const MarketFacts *m) {
+        for (Tier tier = 0; m && tier < _TIER_MAX; tier++)
+                if (m->cells[tier].boot_bytes > MEMORY_BYTES_MAX ||
+                    m->cells[tier].device_max_bytes > MEMORY_BYTES_MAX)
+                        return false;
+        return true;
+}
+
 int inputs_check(const Inputs *in) {
-        if (!in || (in->n_domains > 0 && !in->domains))
+        if (!in || (in->n_domains > 0 && !in->domains) || (in->n_commands > 0 && !in->commands))
                 return -EINVAL;
         for (size_t i = 0; i < in->n_domains; i++) {
                 const DomainFacts *d = &in->domains[i];
@@ -54,7 +62,8 @@ int inputs_check(const Inputs *in) {
                         return -EINVAL;
                 if (d->policy.hot_heat > 255 || d->policy.hysteresis > 255)
                         return -EINVAL;
-                if (!cells_are_valid(d) || !ranges_are_valid(d) || !ack_is_valid(d->ack))
+                if (!cells_are_valid(d) || !ranges_are_valid(d) || !ack_is_valid(d->ack) ||
+                    !market_is_valid(d->market))
                         return -EINVAL;
         }
         return 0;

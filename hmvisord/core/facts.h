@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/tier.h"
 #include "core/policy.h"
+#include "core/trade.h"
 
 #define CELLS_MAX 8
 #define HEAT_BANDS 9 /* of heat, for people and for the order of lists: see core_get_heat() */
@@ -57,6 +58,21 @@ typedef struct AckFacts {
         uint64_t skipped_pages[_SKIP_MAX];
 } AckFacts;
 
+/* What the market is told of a domain with one DRAM and one slow cell. */
+typedef struct MarketFacts {
+        AccountId id;
+        SettleCell cells[_TIER_MAX];
+        uint64_t swap_bytes_per_sec; /* on its swap device, as the host sees it; UINT64_MAX: not known */
+        uint64_t available_bytes; /* the guest's word, which can only make it trade less; UINT64_MAX: none */
+} MarketFacts;
+
+/* A user's. dram_bytes: to buy (> 0) or sell, whole lots; of TRADE_LOTS only. */
+typedef struct MarketCommand {
+        AccountId id;
+        TradeCommandType type;
+        int64_t dram_bytes;
+} MarketCommand;
+
 typedef struct DomainFacts {
         uint64_t domain; /* the manager's key; unique, never reused, ascending within Inputs */
         DomainPolicy policy;
@@ -69,17 +85,22 @@ typedef struct DomainFacts {
         size_t n_ranges;
         uint32_t samples;    /* samples behind the counters of this epoch; 0: none */
         const AckFacts *ack; /* news of the order under way, or NULL */
+        const MarketFacts *market; /* NULL: it takes no part */
 } DomainFacts;
 
 typedef struct Inputs {
         HostPolicy policy;
         const DomainFacts *domains; /* ascending by domain; one that is missing is forgotten */
         size_t n_domains;
+        uint64_t capacity_bytes[_TIER_MAX]; /* that all domains together may hold; of an enabled market */
+        const MarketCommand *commands;
+        size_t n_commands;
 } Inputs;
 
 /* Limits of what the core takes in: far above any guest, low enough that no sum of them overflows. */
 #define GFN_MAX (UINT64_C(1) << 52)
 #define DOMAIN_RANGES_MAX 4096
+#define MEMORY_BYTES_MAX (UINT64_C(1) << 52)
 
 /* Checks the contract of all of the above. Returns 0 or -EINVAL. */
 int inputs_check(const Inputs *in);

@@ -76,5 +76,7 @@ void order_list_done(OrderList *l) {
         }
         free(l->orders);
         free(l->decisions);
+        free(l->command_results);
+        settlement_done(&l->market);
         *l = (OrderList){ 0 };
 }

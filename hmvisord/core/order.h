@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/cleanup.h"
+#include "core/settlement.h"
 
 typedef struct PageRange {
         uint64_t gfn;
@@ -68,6 +69,10 @@ typedef struct OrderList {
         size_t n_orders;
         Decision *decisions;
         size_t n_decisions;
+        Settlement market;    /* changed: the ledger must be on disk before any size is asked for */
+        int market_result;    /* < 0: the market did not step, and asks for nothing */
+        int *command_results; /* of each command: 0, -ENOENT (no account), -EINVAL (no whole lots), -ERANGE
+                               * (its bounds do not allow it), -EOPNOTSUPP (no market); NULL: no commands */
 } OrderList;
 
 const char *verdict_to_string(Verdict v); /* "ordered", "warming-up", ... */

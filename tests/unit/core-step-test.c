@@ -418,6 +418,57 @@ static void test_transitions(void **state) {
 
 #define WITH_RIG(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
+/* A user's command goes in by the inputs, and sizes to ask for come out; without a market nothing does. */
+static void test_market(void **state) {
+        const uint64_t mib = UINT64_C(1) << 20;
+        MarketFacts market = {
+                .id = { { 9 } },
+                .cells = { [TIER_DRAM] = { 128 * mib, 512 * mib, 256 * mib, 256 * mib, UINT64_MAX },
+                           [TIER_SLOW] = { 256 * mib, 1024 * mib, 512 * mib, 512 * mib, UINT64_MAX } },
+        };
+        MarketCommand command = { market.id, TRADE_LOTS, -(int64_t) (32 * mib) };
+        Rig *g = *state;
+        OrderList list;
+
+        g->facts.market = &market;
+        g->in.commands = &command;
+        g->in.n_commands = 1;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        assert_int_equal(list.command_results[0], -EOPNOTSUPP);
+        assert_int_equal(list.market.n_targets, 0);
+        assert_null(core_get_trade(g->core));
+        order_list_done(&list);
+
+        g->in.policy.market.enabled = g->in.policy.market.use_pool = true;
+        g->in.capacity_bytes[TIER_DRAM] = 256 * mib;
+        g->in.capacity_bytes[TIER_SLOW] = 1024 * mib;
+        g->in.n_commands = 0;
+        step(g); /* opens the account */
+        g->now += 10 * USEC_PER_SEC;
+        g->in.n_commands = 1;
+        command.dram_bytes += 4096;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        assert_int_equal(list.command_results[0], -EINVAL);
+        order_list_done(&list);
+        command.dram_bytes -= 4096;
+        g->now += 10 * USEC_PER_SEC;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        assert_int_equal(list.market_result, 0);
+        assert_int_equal(list.command_results[0], 0);
+        assert_true(list.market.changed);
+        assert_int_equal(list.market.n_targets, 1);
+        assert_int_equal(list.market.targets[0].bytes, 224 * mib);
+        order_list_done(&list);
+
+        /* A market that cannot be stops no migration. */
+        g->in.policy.market.dram_price = 0;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        assert_int_equal(list.market_result, -EINVAL);
+        order_list_done(&list);
+        market.cells[TIER_SLOW].boot_bytes = UINT64_MAX;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), -EINVAL);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 WITH_RIG(test_life_of_an_order),
@@ -431,6 +482,7 @@ int main(void) {
                 WITH_RIG(test_new_ranges),
                 WITH_RIG(test_host_cap_is_shared),
                 WITH_RIG(test_domains_take_turns),
+                WITH_RIG(test_market),
                 cmocka_unit_test(test_transitions),
         };
 
