@@ -156,13 +156,17 @@ static uint64_t claims_at(const Claim claims[], size_t n, uint64_t level) {
  * turn. Adds to lots, times sign. Returns what was dealt: the amount, or the sum of all claims when that is
  * less. */
 static uint64_t deal(const Claim claims[], size_t n, uint64_t amount, int sign, int64_t lots[]) {
-        uint64_t level = 0,
-                 above = UINT64_C(2) * MARKET_LOTS_MAX; /* from and most are within MARKET_LOTS_MAX */
-        uint64_t all = claims_at(claims, n, above), left;
+        uint64_t level = UINT64_MAX, above = 0, all = 0, left;
 
+        for (size_t i = 0; i < n; i++) {
+                all += claims[i].most;
+                level = MIN(level, claims[i].from);
+                above = MAX(above, claims[i].from + claims[i].most);
+        }
+        /* Nothing is claimed at the lowest level, and everything at the highest. */
         if (all <= amount)
                 level = above;
-        while (above - level > 1) {
+        while (above > level + 1) {
                 uint64_t middle = level + (above - level) / 2;
 
                 if (claims_at(claims, n, middle) <= amount)
