@@ -1,0 +1,337 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * See journal.h. Every member must be there, of its type and within its bounds: a journal is written by
+ * hmvisord alone, so one that is a little wrong is one to stop at.
+ */
+#include "proto/journal.h"
+
+#include <ctype.h>
+#include <inttypes.h>
+
+#include "proto/reply.h"
+
+#define HEADER_WORD "hmvisor-journal"
+#define HEADER_MAX 96 /* bytes of the first line, at most */
+#define DEPTH_MAX 6
+#define UUID_TEXT_SIZE 37
+
+void journal_done(Journal *j) {
+        free(j->accounts);
+        *j = (Journal) { 0 };
+}
+
+/* FNV-1a (G. Fowler, L. C. Noll, P. Vo; RFC 9923), 64 bits. Against accidents: who may write to the file may
+ * also write another checksum. */
+static uint64_t checksum(const char *text, size_t size) {
+        uint64_t sum = UINT64_C(0xcbf29ce484222325);
+
+        for (size_t i = 0; i < size; i++)
+                sum = (sum ^ (unsigned char) text[i]) * UINT64_C(0x100000001b3);
+        return sum;
+}
+
+static void uuid_format(const uint8_t id[16], char ret[static UUID_TEXT_SIZE]) {
+        char *p = ret;
+
+        for (size_t i = 0; i < 16; i++)
+                p += sprintf(p, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "", id[i]);
+}
+
+/* Only what uuid_format() writes. */
+static int uuid_parse(const char *text, uint8_t ret[16]) {
+        char again[UUID_TEXT_SIZE];
+        const char *p = text;
+
+        if (strlen(text) != UUID_TEXT_SIZE - 1)
+                return -EINVAL;
+        for (size_t i = 0; i < 16; i++, p += 2) {
+                p += *p == '-';
+                if (sscanf(p, "%2hhx", &ret[i]) != 1)
+                        return -EINVAL;
+        }
+        uuid_format(ret, again);
+        return streq(again, text) ? 0 : -EINVAL;
+}
+
+/* ---- to text ---- */
+
+typedef struct Writer {
+        int error; /* the first one, which stays */
+} Writer;
+
+static void add(Writer *w, json_object *o, const char *key, json_object *value) {
+        if (!o || !value || json_object_object_add(o, key, value) < 0) {
+                json_object_put(value);
+                w->error = w->error < 0 ? w->error : -ENOMEM;
+        }
+}
+
+static void add_number(Writer *w, json_object *o, const char *key, int64_t n) {
+        if (n > JOURNAL_NUMBER_MAX || n < -JOURNAL_NUMBER_MAX)
+                w->error = -ERANGE;
+        add(w, o, key, json_object_new_int64(n));
+}
+
+static void add_count(Writer *w, json_object *o, const char *key, uint64_t n) {
+        add_number(w, o, key, n > INT64_MAX ? INT64_MAX : (int64_t) n);
+}
+
+static void add_ticket(Writer *w, json_object *o, const JournalTicket *t) {
+        json_object *ticket;
+
+        if (t->lots == 0)
+                return;
+        ticket = json_object_new_object();
+        add_number(w, ticket, "lots", t->lots);
+        add_count(w, ticket, "delivered", t->delivered);
+        add_count(w, ticket, "paid", t->paid);
+        add_count(w, ticket, "returned", t->returned);
+        add(w, ticket, "closing", json_object_new_boolean(t->closing));
+        add(w, o, "ticket", ticket);
+}
+
+static void add_terms(Writer *w, json_object *o, const Journal *j) {
+        json_object *terms = json_object_new_object();
+
+        add_count(w, terms, "block-bytes", j->block_bytes);
+        add_count(w, terms, "dram-price", j->dram_price);
+        add_count(w, terms, "slow-price", j->slow_price);
+        add_count(w, terms, "lot-dram-blocks", j->lot_dram_blocks);
+        add_count(w, terms, "lot-slow-blocks", j->lot_slow_blocks);
+        add(w, o, "terms", terms);
+}
+
+static json_object *account_new(Writer *w, const JournalAccount *a) {
+        json_object *o = json_object_new_object();
+        char uuid[UUID_TEXT_SIZE];
+
+        uuid_format(a->id, uuid);
+        add(w, o, "id", json_object_new_string(uuid));
+        add_count(w, o, "entitled-dram-blocks", a->entitlement_blocks[TIER_DRAM]);
+        add_count(w, o, "entitled-slow-blocks", a->entitlement_blocks[TIER_SLOW]);
+        add_number(w, o, "position", a->position);
+        add_number(w, o, "last-direction", a->last_direction);
+        add_ticket(w, o, &a->ticket);
+        return o;
+}
+
+static json_object *ledger_new(Writer *w, const Journal *j) {
+        json_object *o = json_object_new_object(), *pool = json_object_new_object();
+        json_object *accounts = json_object_new_array_ext((int) j->n_accounts);
+
+        add_terms(w, o, j);
+        add_number(w, pool, "position", j->pool_position);
+        add_ticket(w, pool, &j->pool_ticket);
+        add(w, o, "pool", pool);
+        for (size_t i = 0; accounts && i < j->n_accounts; i++) {
+                json_object *account = account_new(w, &j->accounts[i]);
+
+                if (!account || json_object_array_add(accounts, account) < 0) {
+                        json_object_put(account);
+                        w->error = w->error < 0 ? w->error : -ENOMEM;
+                }
+        }
+        add(w, o, "accounts", accounts);
+        return o;
+}
+
+int journal_to_text(const Journal *j, char **ret) {
+        _cleanup_json_ json_object *ledger = NULL;
+        Writer w = { 0 };
+        const char *body;
+        size_t size;
+
+        if (j->n_accounts > JOURNAL_ACCOUNTS_MAX)
+                return -ERANGE;
+        ledger = ledger_new(&w, j);
+        if (w.error < 0)
+                return w.error;
+        body = json_object_to_json_string_length(ledger, JSON_C_TO_STRING_PRETTY, &size);
+        if (!body || asprintf(ret, HEADER_WORD " %d %zu %016" PRIx64 "\n%s\n", JOURNAL_VERSION, size + 1,
+                              checksum(body, size), body) < 0)
+                return -ENOMEM;
+        return 0;
+}
+
+/* ---- from text ---- */
+
+typedef struct Reader {
+        const char *fault; /* the first one, which stays */
+} Reader;
+
+static void fail(Reader *r, const char *what) {
+        if (!r->fault)
+                r->fault = what;
+}
+
+static json_object *get(Reader *r, json_object *o, const char *key, json_type type) {
+        json_object *v = NULL;
+
+        if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, key, &v) ||
+            !json_object_is_type(v, type)) {
+                fail(r, "a member is missing, or not of its kind");
+                return NULL;
+        }
+        return v;
+}
+
+static int64_t get_number(Reader *r, json_object *o, const char *key, int64_t min, int64_t max) {
+        json_object *v = get(r, o, key, json_type_int);
+        int64_t n = v ? json_object_get_int64(v) : 0; /* saturates, so what does not fit is above max too */
+
+        if (v && (n < min || n > max)) {
+                fail(r, "a number is out of bounds");
+                return 0;
+        }
+        return n;
+}
+
+static uint64_t get_count(Reader *r, json_object *o, const char *key) {
+        return (uint64_t) get_number(r, o, key, 0, JOURNAL_NUMBER_MAX);
+}
+
+static uint32_t get_count32(Reader *r, json_object *o, const char *key) {
+        return (uint32_t) get_number(r, o, key, 0, UINT32_MAX);
+}
+
+static JournalTicket get_ticket(Reader *r, json_object *o) {
+        json_object *ticket;
+        JournalTicket t;
+
+        if (!json_object_object_get_ex(o, "ticket", &ticket))
+                return (JournalTicket) { 0 };
+        t = (JournalTicket) {
+                .lots = get_number(r, ticket, "lots", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX),
+                .delivered = get_count(r, ticket, "delivered"),
+                .paid = get_count(r, ticket, "paid"),
+                .returned = get_count(r, ticket, "returned"),
+                .closing = json_object_get_boolean(get(r, ticket, "closing", json_type_boolean)),
+        };
+        if (t.lots == 0)
+                fail(r, "a ticket is for nothing");
+        return t;
+}
+
+static void get_terms(Reader *r, json_object *ledger, Journal *j) {
+        json_object *terms = get(r, ledger, "terms", json_type_object);
+
+        j->block_bytes = get_count(r, terms, "block-bytes");
+        j->dram_price = get_count32(r, terms, "dram-price");
+        j->slow_price = get_count32(r, terms, "slow-price");
+        j->lot_dram_blocks = get_count32(r, terms, "lot-dram-blocks");
+        j->lot_slow_blocks = get_count32(r, terms, "lot-slow-blocks");
+}
+
+static void get_account(Reader *r, json_object *o, JournalAccount *a) {
+        json_object *id = get(r, o, "id", json_type_string);
+
+        if (!id)
+                return;
+        if (uuid_parse(json_object_get_string(id), a->id) < 0)
+                fail(r, "an account's id is no UUID");
+        a->entitlement_blocks[TIER_DRAM] = get_count(r, o, "entitled-dram-blocks");
+        a->entitlement_blocks[TIER_SLOW] = get_count(r, o, "entitled-slow-blocks");
+        a->position = get_number(r, o, "position", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX);
+        a->last_direction = (int8_t) get_number(r, o, "last-direction", -1, 1);
+        a->ticket = get_ticket(r, o);
+}
+
+static int get_ledger(Reader *r, json_object *ledger, Journal *j) {
+        json_object *pool, *accounts;
+        size_t n;
+
+        get_terms(r, ledger, j);
+        pool = get(r, ledger, "pool", json_type_object);
+        j->pool_position = get_number(r, pool, "position", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX);
+        if (pool)
+                j->pool_ticket = get_ticket(r, pool);
+        accounts = get(r, ledger, "accounts", json_type_array);
+        n = accounts ? json_object_array_length(accounts) : 0;
+        if (n > JOURNAL_ACCOUNTS_MAX)
+                fail(r, "there are too many accounts");
+        if (r->fault)
+                return -EINVAL;
+        j->accounts = calloc(n + 1, sizeof(*j->accounts));
+        if (!j->accounts)
+                return -ENOMEM;
+        j->n_accounts = n;
+        for (size_t i = 0; i < n && !r->fault; i++)
+                get_account(r, json_object_array_get_idx(accounts, i), &j->accounts[i]);
+        return r->fault ? -EINVAL : 0;
+}
+
+/* The header's words, and that the body is the one that was written. */
+static const char *header_check(const char *text, size_t size, const char **ret_body, size_t *ret_size) {
+        const char *end = memchr(text, '\n', MIN(size, (size_t) HEADER_MAX));
+        char line[HEADER_MAX + 1];
+        uint64_t sum;
+        unsigned version;
+        size_t length;
+        int used = -1;
+
+        if (!end)
+                return "it does not begin as a journal does";
+        memcpy(line, text, (size_t) (end - text));
+        line[end - text] = '\0';
+        if (sscanf(line, HEADER_WORD " %9u", &version) != 1)
+                return "it does not begin as a journal does";
+        if (version != JOURNAL_VERSION)
+                return "it is of another version of hmvisord";
+        if (sscanf(line, HEADER_WORD " %*u %9zu %16" SCNx64 "%n", &length, &sum, &used) != 2 || used < 0 ||
+            line[used] != '\0')
+                return "its first line is damaged";
+        *ret_body = end + 1;
+        *ret_size = length - 1; /* the line break at the end is not part of it */
+        if (length == 0 || size - (size_t) (*ret_body - text) != length || text[size - 1] != '\n')
+                return "it is cut off, or something was added";
+        if (checksum(*ret_body, *ret_size) != sum)
+                return "its checksum does not fit: it was changed";
+        return NULL;
+}
+
+/* The whole body must be one value. Returns 0, -EINVAL or -ENOMEM. */
+static int body_parse(const char *body, size_t size, json_object **ret) {
+        _cleanup_json_ json_object *o = NULL;
+        json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
+        bool whole;
+
+        if (!t)
+                return -ENOMEM;
+        json_tokener_set_flags(t, JSON_TOKENER_STRICT);
+        o = json_tokener_parse_ex(t, body, (int) size);
+        whole = json_tokener_get_error(t) == json_tokener_success && json_tokener_get_parse_end(t) == size;
+        json_tokener_free(t);
+        if (!whole || !o)
+                return -EINVAL;
+        *ret = TAKE_PTR(o);
+        return 0;
+}
+
+int journal_from_text(const char *text, size_t size, Journal *ret, const char **ret_what) {
+        _cleanup_(journal_done) Journal j = { 0 };
+        _cleanup_json_ json_object *ledger = NULL;
+        Reader reader = { 0 };
+        const char *body = NULL;
+        size_t body_size = 0;
+        int r = -EINVAL;
+
+        if (size == 0 || size > JOURNAL_TEXT_MAX)
+                fail(&reader, size == 0 ? "it is empty" : "it is too large");
+        else
+                reader.fault = header_check(text, size, &body, &body_size);
+        if (!reader.fault) {
+                r = body_parse(body, body_size, &ledger);
+                if (r == -EINVAL)
+                        fail(&reader, "it is not JSON");
+        }
+        if (r >= 0)
+                r = get_ledger(&reader, ledger, &j);
+        if (r < 0) {
+                if (ret_what)
+                        *ret_what = reader.fault ?: "out of memory";
+                return r;
+        }
+        *ret = j;
+        j = (Journal) { 0 };
+        return 0;
+}
