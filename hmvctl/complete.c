@@ -12,8 +12,8 @@ typedef struct Completion {
         WordList *list;
 } Completion;
 
-static const char *const event_kinds[] = { "phase",  "order",     "bind",        "unbind",
-                                           "policy", "connected", "disconnected" };
+static const char *const event_kinds[] = { "phase",     "order",        "bind",  "unbind", "policy",
+                                           "connected", "disconnected", "trade", "resize", "market" };
 
 static void offer(Completion *c, const char *candidate) {
         size_t prefix = strlen(c->prefix);
@@ -101,6 +101,10 @@ static void offer_value(Completion *c, Ctl *ctl, OptionType type, const char *do
         case OPTION_KEYS:
         case OPTION_SETTINGS:
                 offer_keys(c, ctl, domain, type == OPTION_SETTINGS);
+                break;
+        case OPTION_SWITCH:
+                offer(c, "on");
+                offer(c, "off");
                 break;
         case OPTION_TOPIC:
                 offer_topics(c);

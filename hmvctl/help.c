@@ -30,7 +30,7 @@ static void print_group(FILE *out, const VerbGroup *group) {
         fprintf(out, " %s (help keyword '%s'):\n", group->title, group->keyword);
         for (const Verb *v = group->verbs; v->name; v++)
                 if (!(v->flags & VERB_HIDDEN))
-                        fprintf(out, "    %-14s %s\n", v->name, v->summary);
+                        fprintf(out, "    %-16s %s\n", v->name, v->summary);
 }
 
 void help_print_group(FILE *out, const VerbGroup *group) {

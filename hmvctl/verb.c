@@ -13,6 +13,7 @@ const VerbGroup verb_groups[] = {
         { "domain", "Domains", verbs_domain },
         { "observe", "What happens", verbs_observe },
         { "policy", "Policy", verbs_policy },
+        { "market", "Market", verbs_market },
         { "host", "Host and daemon", verbs_host },
         { "self", "hmvctl itself", verbs_self },
         { 0 },
@@ -29,6 +30,8 @@ static const struct {
         [OPTION_NUMBER] = { "N", "a whole number from 1 to 1000000" },
         [OPTION_TIME] = { "TIME", "a time such as 10s, 500ms or 2min" },
         [OPTION_KIND] = { "KIND", "a kind of event" },
+        [OPTION_SWITCH] = { "on|off", "on or off" },
+        [OPTION_NAME] = { "NAME", "a name" },
         [OPTION_KEYS] = { "KEY", "keys" },
         [OPTION_SETTINGS] = { "KEY=VALUE", "settings such as RateCap=64M" },
         [OPTION_TOPIC] = { "VERB|GROUP", "a verb or a group" },
@@ -80,6 +83,9 @@ static int value_check(const Option *option, const char *value, Outcome *o) {
                 break;
         case OPTION_TIME:
                 good = time_parse(value, &ignored) >= 0;
+                break;
+        case OPTION_SWITCH:
+                good = streq(value, "on") || streq(value, "off");
                 break;
         case OPTION_SETTINGS:
                 good = strchr(value, '=') && *value != '=' && !strpbrk(value, " \t\n");

@@ -26,6 +26,8 @@ typedef enum OptionType {
         OPTION_NUMBER,
         OPTION_TIME,
         OPTION_KIND,       /* of an event */
+        OPTION_SWITCH,     /* on or off */
+        OPTION_NAME,
         OPTION_KEYS,       /* words, names of policy keys */
         OPTION_SETTINGS,   /* words, KEY=VALUE */
         OPTION_TOPIC,      /* words, a verb or a group */
@@ -72,7 +74,8 @@ typedef struct VerbGroup {
 } VerbGroup;
 
 extern const VerbGroup verb_groups[];   /* ends with a NULL keyword */
-extern const Verb verbs_domain[], verbs_observe[], verbs_policy[], verbs_host[], verbs_self[];
+extern const Verb verbs_domain[], verbs_observe[], verbs_policy[], verbs_market[], verbs_host[],
+        verbs_self[];
 
 /* A verb's arguments, checked against its options. Strings belong to the words that were parsed. */
 struct Args {

@@ -84,6 +84,9 @@ static int policy_check(const DomainPolicy *p, Outcome *o) {
                                 "never hold it",
                                 name, name, name);
         }
+        if ((p->entitled_bytes[TIER_DRAM] == 0) != (p->entitled_bytes[TIER_SLOW] == 0))
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "EntitledDram and EntitledSlow go together; give both");
         return 0;
 }
 

@@ -315,14 +315,16 @@ int manager_set_policy(Manager *m, const char *uuid, const char *words, bool liv
         DomainPolicy p;
         int r;
 
-        manager_conf_for_domain(m, &p);
-        r = policy_parse(words, &p, o);
-        if (r < 0)
-                return r;
         r = action_new(m, uuid, reply, userdata, &a, o);
         if (r < 0)
                 return r;
         d = manager_domain(m, uuid);
+        p = d->policy; /* what was said before stays: all of it together must make sense */
+        r = policy_parse(words, &p, o);
+        if (r >= 0)
+                r = market_check_policy(m, d, &p, o);
+        if (r < 0)
+                return r;
         if (live && d->id < 0)
                 return outcome_set(o, OUTCOME_DOMAIN_OFF,
                                    "domain '%s' is off; use --config to change what it starts with",

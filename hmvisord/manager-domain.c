@@ -199,6 +199,7 @@ static void on_xml(Domain *d, const VirtResult *r) {
         }
         d->info = info;
         d->info_known = true;
+        domain_size_seen(d);
         if (d->id >= 0 && info.hmvisor_bound) {
                 d->agent_connected = info.agent_connected;
                 if (d->agent)
@@ -254,6 +255,8 @@ void domain_update(Domain *d, const VirtEvent *e) {
         d->listed = true;
         if (other) {
                 d->id = e->id;
+                d->info = (DomainInfo){}; /* other sizes, too */
+                d->resize = (Resize){};
                 d->job = false;
                 d->info_known = false;
                 d->agent_connected = false;

@@ -9,6 +9,10 @@
  *   manager-order.c     orders carried out, acknowledged and explained
  *   manager-action.c    what users ask for: bind, unbind, policy
  *   manager-verify.c    the proof that memory is where it should be
+ *   manager-market.c    the market: facts gathered, its ledger on disk, sizes carried out, users' trades
+ *   manager-market-view.c   what people see of it
+ *   manager-journal.c   the core's ledger to the journal and back
+ *   manager-size.c      one size asked for at a time
  */
 #pragma once
 
@@ -17,11 +21,17 @@
 #include "io/agent-link.h"
 #include "io/source.h"
 #include "io/virt.h"
+#include "manager-journal.h"
 #include "manager.h"
 
 #define BEAT_USEC (250 * USEC_PER_MSEC)
 #define STOP_USEC (10 * USEC_PER_SEC)
 #define DECISIONS_KEPT 64
+#define MARKET_NO_LOT                                                                                       \
+        "DramPrice=, SlowPrice=, MinTrade= and MaxTrade= leave no trade of whole blocks on both sides; "    \
+        "use "                                                                                              \
+        "smaller prices, such as 4 and 1, or a larger MaxTrade="
+#define COMMANDS_MAX 256               /* of users to the market, in one epoch */
 
 typedef struct Domain Domain;
 
@@ -37,6 +47,31 @@ typedef enum Effort {
         EFFORT_WATCH,                  /* managed and balanced for some time */
         EFFORT_FULL,                   /* managed, as configured */
 } Effort;
+
+/* A size that was asked for, and what is known of it. */
+typedef struct Resize {
+        enum {
+                RESIZE_IDLE,
+                RESIZE_ASKED,          /* libvirt works on it */
+                RESIZE_DONE,           /* or refused; XML that is newer than that is being read */
+                RESIZE_UNSURE,         /* no answer came: it may take effect yet */
+        } state;
+        uint32_t cell;
+        uint64_t boot_bytes, bytes;    /* bytes: of boot memory and device together */
+        unsigned failures;             /* in a row */
+} Resize;
+
+typedef struct Market {
+        JournalFile *journal;          /* NULL: not opened yet */
+        bool listed;                   /* all domains that run are known */
+        bool unsaved;                  /* the ledger is newer than the journal */
+        usec_t tiers_known;
+        uint64_t tier_bytes[_TIER_MAX];
+        uint64_t capacity[_TIER_MAX];  /* what domains of the market may hold, as last told to the core */
+        MarketCommand commands[COMMANDS_MAX];
+        size_t n_commands;
+        Outcome fault;                 /* why the market stands still; OK: it does not */
+} Market;
 
 struct Domain {
         UT_hash_handle hh;             /* by uuid */
@@ -64,6 +99,7 @@ struct Domain {
         bool agent_connected;
         bool held;                     /* its counters are ours in this epoch */
         uint32_t samples;              /* of this epoch */
+        Resize resize;
         uint64_t lost_order;           /* could not be sent: the core is told at the next epoch */
 
         KeptDecision decisions[DECISIONS_KEPT];
@@ -83,6 +119,7 @@ struct Manager {
         uint64_t last_key;
         uint64_t order_base; /* added to the core's ids, so that no guest takes one for an older one */
         bool connected, stopping, freeing;
+        Market market;
         sd_event_source *beat, *epoch, *stop;
 };
 
@@ -133,3 +170,22 @@ void order_acknowledged(Domain *d, const AckFacts *ack);
 void order_carry(Domain *d, const Order *order);
 void decision_keep(Domain *d, const Decision *decision);
 int decisions_explain(const Domain *d, size_t n, char **ret);
+
+/* manager-size.c */
+/* Asks for a size of boot memory and device together. Returns 0, -EBUSY (another one is under way), or
+ * -errno. */
+int domain_resize(Domain *d, const DomainCell *cell, uint64_t bytes);
+void domain_size_seen(Domain *d);
+uint64_t domain_size_asked(const Domain *d, const DomainCell *cell);
+
+/* manager-market.c */
+AccountId market_account(const Domain *d);
+Domain *market_domain(Manager *m, const AccountId *id);
+const DomainCell *market_cell(const Domain *d, Tier tier);   /* NULL: none, or more than one */
+bool market_takes_part(const Domain *d);
+void market_facts(const Domain *d, MarketFacts *ret);
+void market_inputs(Manager *m, Inputs *in);
+void market_carry(Manager *m, const Inputs *in, const OrderList *list);
+int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o);
+void market_reload(Manager *m);
+void market_done(Manager *m);

@@ -17,6 +17,7 @@
 typedef struct DomainInput {
         Domain *d;
         AckFacts ack;
+        MarketFacts market;
         RangeFacts ranges[HOTNESS_RANGES_MAX];
 } DomainInput;
 
@@ -107,7 +108,7 @@ static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation
 }
 
 static size_t gather_cells(const Domain *d, CellFacts *ret) {
-        const AgentStats *stats = agent_link_stats(d->agent);
+        const AgentStats *stats = d->agent ? agent_link_stats(d->agent) : NULL;
 
         for (size_t i = 0; i < d->info.n_cells; i++) {
                 const DomainCell *c = &d->info.cells[i];
@@ -125,19 +126,31 @@ static size_t gather_cells(const Domain *d, CellFacts *ret) {
         return d->info.n_cells;
 }
 
+/* Between two incarnations it has an account, and nothing else that counts. */
+static bool is_watched(const Domain *d) {
+        return d->source && d->info_known;
+}
+
 static DomainFacts gather_domain(DomainInput *in) {
         Domain *d = in->d;
         DomainFacts f = {
                 .domain = d->key,
                 .policy = d->policy,
-                .frozen = domain_is_frozen(d),
-                .agent_ready = agent_link_health(d->agent) == AGENT_READY,
+                .frozen = domain_is_frozen(d) || !is_watched(d),
                 .ranges = in->ranges,
-                .ack = order_ack(d, &in->ack),
         };
 
         _Static_assert(CELLS_MAX >= DOMAIN_CELLS_MAX, "the core takes as many cells as a domain can have");
         f.n_cells = gather_cells(d, f.cells);
+        f.policy.trading = f.policy.trading && !domain_is_dry(d);
+        if (market_takes_part(d)) {
+                market_facts(d, &in->market);
+                f.market = &in->market;
+        }
+        if (!is_watched(d))
+                return f;
+        f.agent_ready = agent_link_health(d->agent) == AGENT_READY;
+        f.ack = order_ack(d, &in->ack);
         f.n_ranges = gather_ranges(d, in->ranges, &f.ranges_generation);
         f.samples = d->samples;
         return f;
@@ -156,11 +169,12 @@ static void carry_out(Manager *m, const Inputs *in, const OrderList *list) {
                 if (in->domains[i].ack && (d = manager_domain_by_key(m, in->domains[i].domain)))
                         order_acknowledged(d, in->domains[i].ack);
         for (size_t i = 0; i < list->n_decisions; i++)
-                if ((d = manager_domain_by_key(m, list->decisions[i].domain)))
+                if ((d = manager_domain_by_key(m, list->decisions[i].domain)) && is_watched(d))
                         decision_keep(d, &list->decisions[i]);
         for (size_t i = 0; i < list->n_orders; i++)
                 if ((d = manager_domain_by_key(m, list->orders[i].domain)))
                         order_carry(d, &list->orders[i]);
+        market_carry(m, in, list);
 }
 
 static int epoch_step(Manager *m, DomainInput *inputs, DomainFacts *facts, size_t n, OrderList *ret) {
@@ -168,6 +182,7 @@ static int epoch_step(Manager *m, DomainInput *inputs, DomainFacts *facts, size_
         int r;
 
         qsort(inputs, n, sizeof(*inputs), compare_keys);
+        market_inputs(m, &in);
         for (size_t i = 0; i < n; i++)
                 facts[i] = gather_domain(&inputs[i]);
         r = core_step(m->core, &in, manager_now(m), ret);
@@ -186,7 +201,7 @@ void manager_epoch(Manager *m) {
         size_t n = 0;
 
         HASH_ITER(hh, m->domains, d, tmp)
-                n += d->source && d->info_known;
+                n += is_watched(d) || market_takes_part(d);
         inputs = calloc(n + 1, sizeof(*inputs));
         facts = calloc(n + 1, sizeof(*facts));
         if (!inputs || !facts)
@@ -194,7 +209,7 @@ void manager_epoch(Manager *m) {
         n = 0;
         HASH_ITER(hh, m->domains, d, tmp) {
                 d->samples = 0;
-                if (d->source && d->info_known)
+                if (is_watched(d) || market_takes_part(d))
                         inputs[n++].d = d;
         }
         hold_all(m);

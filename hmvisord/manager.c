@@ -102,6 +102,7 @@ static void on_disconnected(Manager *m, const char *why) {
         Domain *d, *tmp;
 
         m->connected = false;
+        m->market.listed = false;
         HASH_ITER(hh, m->domains, d, tmp) {
                 d->listed = false;
                 domain_evaluate(d);
@@ -120,6 +121,7 @@ static void on_virt_event(Virt *v, const VirtEvent *e, void *userdata) {
                 return;
         case VIRT_LISTED:
                 on_listed(m);
+                m->market.listed = true;
                 return;
         case VIRT_DISCONNECTED:
                 on_disconnected(m, e->detail);
@@ -196,6 +198,7 @@ Manager *manager_free(Manager *m) {
         sd_event_source_disable_unref(m->beat);
         sd_event_source_disable_unref(m->epoch);
         sd_event_source_disable_unref(m->stop);
+        market_done(m);
         core_free(m->core);
         if (m->conf)
                 conf_done(m->conf);
@@ -247,6 +250,7 @@ int manager_reload(Manager *m, Outcome *o) {
         Conf conf = {};
         bool source_changed;
         Domain *d, *tmp;
+        Terms terms;
         int r;
 
         r = conf_load(m->config_root ?: "", &conf, o);
@@ -254,11 +258,19 @@ int manager_reload(Manager *m, Outcome *o) {
                 return r;
         if (!streq_ptr(conf.libvirt_uri, m->conf->libvirt_uri))
                 log_notice("LibvirtURI changes when hmvisord starts next");
+        if (!streq_ptr(conf.journal_path, m->conf->journal_path))
+                log_notice("JournalPath changes when hmvisord starts next");
+        r = terms_make(&conf.host.market, &terms);
+        if (r < 0) {
+                conf_done(&conf);
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s", MARKET_NO_LOT);
+        }
         source_changed =
                 conf.sample_usec != m->conf->sample_usec || conf.duty_on_usec != m->conf->duty_on_usec ||
                 conf.duty_off_usec != m->conf->duty_off_usec || conf.lease_usec != m->conf->lease_usec;
         conf_done(m->conf);
         *m->conf = conf;
+        market_reload(m);
         log_set_max_level(conf.log_level);
         (void) sd_event_source_set_time(m->epoch, manager_now(m) + conf.host.epoch_usec);
         HASH_ITER(hh, m->domains, d, tmp)

@@ -11,6 +11,7 @@
 #include "core/core.h"
 #include "io/domain-xml.h"
 #include "io/host.h"
+#include "manager-market.h"
 
 typedef struct Manager Manager;
 
@@ -109,3 +110,14 @@ int manager_verify(Manager *m, const char *uuid, ManagerReply reply, void *userd
 /* live: now; config: kept in the domain's metadata. words: policy_parse() words, e.g. "Managed=yes". */
 int manager_set_policy(Manager *m, const char *uuid, const char *words, bool live, bool config,
                        ManagerReply reply, void *userdata, Outcome *o);
+
+void manager_market_get(const Manager *m, MarketView *ret);
+/* Of each bound domain, ascending by name; the caller frees the array. */
+size_t manager_market_holdings(const Manager *m, MarketHolding **ret);
+/* The last n trades, newest first; the caller frees the array. */
+size_t manager_market_history(Manager *m, size_t n, MarketTrade **ret);
+/* Buys (> 0) or sells DRAM for slow memory at the next epoch of the market. *ret_text, the caller's, says
+ * what that will come to, if others take the other side. */
+int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, char **ret_text,
+                         Outcome *o);
+int manager_market_withdraw(Manager *m, const char *uuid, Outcome *o);

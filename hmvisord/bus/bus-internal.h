@@ -14,6 +14,7 @@
 #define BUS_DOMAIN_PATH BUS_PATH "/domain"
 #define BUS_MANAGER BUS_NAME ".Manager"
 #define BUS_DOMAIN BUS_NAME ".Domain"
+#define BUS_MARKET BUS_NAME ".Market"
 
 /* Of strings that callers send. libvirt's own limit of a name is far above what it accepts in practice. */
 #define BUS_DOMAIN_NAME_MAX 255
@@ -46,8 +47,8 @@ typedef struct Method {
         MethodRun run;
 } Method;
 
-extern const Method manager_methods[], domain_methods[];   /* end with a NULL member */
-extern const sd_bus_vtable manager_vtable[], domain_vtable[];
+extern const Method manager_methods[], domain_methods[], market_methods[];   /* end with a NULL member */
+extern const sd_bus_vtable manager_vtable[], domain_vtable[], market_vtable[];
 
 /* The vtables' handler of every method: authorizes by the tables above, then runs. userdata is the Bus. */
 int bus_method(sd_bus_message *m, void *userdata, sd_bus_error *ret_error);
@@ -60,6 +61,7 @@ int bus_domain_path(const char *uuid, char **ret);
 
 void bus_emit_domain_changed(Bus *b, const char *uuid);
 void bus_emit_counters_changed(Bus *b, const char *uuid);
+void bus_emit_market_event(Bus *b, const ManagerEvent *event);
 
 /* Texts come from guests and from callers: what goes out is UTF-8 without control characters. */
 int message_append_text(sd_bus_message *m, const char *text);

@@ -214,6 +214,9 @@ static int run_reload(Bus *b, sd_bus_message *m, const char *unused) {
                 return reply_outcome(m, &o);
         (void) sd_bus_emit_properties_changed(b->bus, BUS_PATH, BUS_MANAGER, "EpochUSec",
                                               "MigrateBytesPerSec", "DryRun", NULL);
+        (void) sd_bus_emit_properties_changed(b->bus, BUS_PATH, BUS_MARKET, "Enabled", "DramPrice",
+                                              "SlowPrice", "LotDramBytes", "LotSlowBytes", "EpochUSec",
+                                              NULL);
         return sd_bus_reply_method_return(m, "");
 }
 

@@ -79,6 +79,8 @@ static int bus_publish(Bus *b, sd_bus *bus) {
 
         r = sd_bus_add_object_vtable(bus, NULL, BUS_PATH, BUS_MANAGER, manager_vtable, b);
         if (r >= 0)
+                r = sd_bus_add_object_vtable(bus, NULL, BUS_PATH, BUS_MARKET, market_vtable, b);
+        if (r >= 0)
                 r = sd_bus_add_fallback_vtable(bus, NULL, BUS_DOMAIN_PATH, BUS_DOMAIN, domain_vtable,
                                                bus_find_domain, b);
         if (r >= 0)
@@ -199,6 +201,8 @@ static void on_event(const ManagerEvent *event, void *userdata) {
                 r = message_append_text(m, event->message);
         if (r >= 0)
                 (void) sd_bus_send(b->bus, m, NULL);
+        if (streq(event->kind, "trade") || streq(event->kind, "market"))
+                bus_emit_market_event(b, event);
 }
 
 int bus_new(sd_event *event, Manager *m, Bus **ret) {

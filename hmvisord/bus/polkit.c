@@ -118,7 +118,9 @@ static int on_caller_uid(sd_bus_message *reply, void *userdata, sd_bus_error *re
 }
 
 static const Method *method_find(const char *interface, const char *member) {
-        const Method *methods = streq_ptr(interface, BUS_DOMAIN) ? domain_methods : manager_methods;
+        const Method *methods = streq_ptr(interface, BUS_DOMAIN)   ? domain_methods
+                                : streq_ptr(interface, BUS_MARKET) ? market_methods
+                                                                   : manager_methods;
 
         for (; methods->member; methods++)
                 if (streq_ptr(methods->member, member))

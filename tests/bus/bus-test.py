@@ -11,7 +11,7 @@ import xml.etree.ElementTree as ET
 from harness import BusTest, HERE, NOBODY, dbus, wait_until
 
 NAME, PATH = 'org.hmvisor1', '/org/hmvisor1'
-MANAGER, DOMAIN = 'org.hmvisor1.Manager', 'org.hmvisor1.Domain'
+MANAGER, DOMAIN, MARKET = 'org.hmvisor1.Manager', 'org.hmvisor1.Domain', 'org.hmvisor1.Market'
 OBJECTS = 'org.freedesktop.DBus.ObjectManager'
 PROPERTIES = 'org.freedesktop.DBus.Properties'
 ERROR = 'org.hmvisor1.Error.'
@@ -156,7 +156,7 @@ class Objects(Base):
 
     def test_installed_introspection(self):
         """What is installed below dbus-1/interfaces is what the daemon says of itself."""
-        for path, interface in ((PATH, MANAGER), (self.path_of('hot'), DOMAIN)):
+        for path, interface in ((PATH, MANAGER), (PATH, MARKET), (self.path_of('hot'), DOMAIN)):
             thing = self.bus.get_object(NAME, path, introspect=False)
             told = ET.fromstring(thing.Introspect(dbus_interface='org.freedesktop.DBus.Introspectable'))
             told = told.find(f"interface[@name='{interface}']")

@@ -303,7 +303,9 @@ int manager_set_policy(Manager *m, const char *uuid, const char *words, bool liv
 
         if (live && v->id < 0)
                 return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; use --config", v->name);
-        if (streq(words, "Managed=yes") || streq(words, "Managed=no"))
+        if (strncmp(words, "Trading=", 8) == 0)
+                v->policy.trading = streq(words, "Trading=yes");
+        else if (streq(words, "Managed=yes") || streq(words, "Managed=no"))
                 v->managed = v->policy.managed = streq(words, "Managed=yes");
         else if (!strstr(words, "RateCap=") || sscanf(strstr(words, "RateCap="), "RateCap=%" SCNu64 "M",
                                                       &v->policy.migrate_bytes_per_sec) != 1)
@@ -316,6 +318,77 @@ int manager_set_policy(Manager *m, const char *uuid, const char *words, bool liv
         if (later.code == OUTCOME_OK && m->hooks.domain_changed)
                 m->hooks.domain_changed(uuid, m->hooks.userdata);
         return answer_later(m, reply, userdata, NULL, &later);
+}
+
+void manager_market_get(const Manager *m, MarketView *ret) {
+        *ret = (MarketView) {
+                .enabled = true,
+                .terms = { .block_bytes = UINT64_C(2) << 20, .dram_price = 4, .slow_price = 1,
+                           .lot_dram_blocks = 16, .lot_slow_blocks = 64 },
+                .capacity_bytes = { UINT64_C(3) << 30, UINT64_C(8) << 30 },
+                .epoch = 12,
+                .clearing = { .pool = -1, .demand = 3, .supply = 2, .traded = 3 },
+                .pool_position = -1,
+        };
+}
+
+/* "hot" bought 64 MiB of DRAM since its entitlement, "cold" has no account. */
+size_t manager_market_holdings(const Manager *m, MarketHolding **ret) {
+        MarketHolding *h = calloc(2, sizeof(*h));
+
+        *ret = h;
+        h[0] = (MarketHolding) {
+                .trading = true,
+                .swap_device = "vdb",
+                .size_bytes = { UINT64_C(320) << 20, UINT64_C(512) << 20 },
+                .has_account = true,
+                .trade = { .account = { .entitlement_blocks = { 128, 384 }, .position = 2,
+                                        .ticket = { .lots = -1, .delivered = 1 } },
+                           .standing = STANDING_BUSY, .offer = -1, .low = -2, .high = 5,
+                           .owned_bytes = { UINT64_C(320) << 20, UINT64_C(512) << 20 } },
+                .last_lots = 2,
+        };
+        snprintf(h[0].name, sizeof(h[0].name), "hot");
+        memcpy(h[0].uuid, m->domains[0].uuid, sizeof(h[0].uuid));
+        snprintf(h[1].name, sizeof(h[1].name), "cold");
+        memcpy(h[1].uuid, m->domains[1].uuid, sizeof(h[1].uuid));
+        return 2;
+}
+
+size_t manager_market_history(Manager *m, size_t n, MarketTrade **ret) {
+        MarketTrade *t = calloc(2, sizeof(*t));
+
+        *ret = t;
+        t[0] = (MarketTrade){ .realtime = UINT64_C(1700000010) * USEC_PER_SEC,
+                              .name = "hot",
+                              .wanted = 3,
+                              .got = 2,
+                              .lot_bytes = { UINT64_C(32) << 20, UINT64_C(128) << 20 } };
+        t[1] = (MarketTrade) { .realtime = UINT64_C(1700000000) * USEC_PER_SEC, .wanted = -2, .got = -2,
+                               .lot_bytes = { UINT64_C(32) << 20, UINT64_C(128) << 20 } };
+        return MIN(n, (size_t) 2);
+}
+
+int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, char **ret_text,
+                         Outcome *o) {
+        if (dram_bytes == 0 || dram_bytes % (32 << 20) != 0)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%" PRId64 " is no multiple of 32 MiB",
+                                   dram_bytes);
+        if (!streq(find(m, uuid)->name, "hot"))
+                return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; start it first",
+                                   find(m, uuid)->name);
+        printf("trade %" PRId64 " dry_run=%d\n", dram_bytes / (1 << 20), dry_run);
+        fflush(stdout);
+        return asprintf(ret_text, "%s %" PRId64 " lots", dram_bytes < 0 ? "sells" : "buys",
+                        (dram_bytes < 0 ? -dram_bytes : dram_bytes) / (32 << 20)) < 0 ? -ENOMEM : 0;
+}
+
+int manager_market_withdraw(Manager *m, const char *uuid, Outcome *o) {
+        if (!streq(find(m, uuid)->name, "hot"))
+                return outcome_set(o, OUTCOME_NOT_BOUND, "domain '%s' is not bound", find(m, uuid)->name);
+        puts("withdraw");
+        fflush(stdout);
+        return 0;
 }
 
 static int command_phase(Manager *m, char *args) {

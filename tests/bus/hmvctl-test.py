@@ -57,6 +57,7 @@ class Output(Base):
                 'list': ['list'], 'list-name': ['list', '--name'], 'info': ['info', 'hot'], 'info-degraded': ['info', 'odd'],
                 'tiers': ['tiers'], 'heat': ['heat', 'hot'], 'stats': ['stats', 'hot'], 'verify': ['verify', 'hot'],
                 'explain': ['explain', 'hot', '--lines', '2'], 'policy-get': ['policy', 'get', 'hot'],
+                'market-status': ['market', 'status'], 'market-book': ['market', 'book'], 'market-history': ['market', 'history'],
                 'bind-dry-run': ['bind', 'plain', '--dram', '256M', '--slow=1.5G', '--dry-run']}.items():
             with self.subTest(name):
                 self.golden(name, self.ok(*words))
@@ -67,7 +68,7 @@ class Output(Base):
     def test_help(self):
         self.golden('help', self.ok('help'))
         self.golden('usage', self.ok('--help'))
-        verbs = re.findall(r'^    (\S+(?: (?:get|set))?) {2,}', self.ok('help'), re.M)
+        verbs = re.findall(r'^    (\S+(?: (?:get|set|status|book|history|withdraw))?) {2,}', self.ok('help'), re.M)
         self.assertGreater(len(verbs), 14)
         for verb in verbs:
             text = self.ok('help', *verb.split())
@@ -80,7 +81,9 @@ class Output(Base):
     def test_json(self):
         for words in (['list'], ['info', 'hot'], ['tiers'], ['heat', 'hot'], ['stats', 'hot'], ['verify', 'hot'],
                       ['explain', 'hot'], ['policy', 'get', 'hot'], ['version'], ['manage', 'hot'], ['unmanage', 'hot'],
-                      ['policy', 'set', 'hot', 'RateCap=9M'], ['unbind', 'hot', '--dry-run'],
+                      ['policy', 'set', 'hot', 'RateCap=9M'],
+                      ['market', 'status'], ['market', 'book'], ['market', 'history'], ['market', 'withdraw', 'hot'],
+                      ['market', 'set', 'hot', '--trading', 'on'], ['trade', 'hot', '--sell-dram', '32M'], ['unbind', 'hot', '--dry-run'],
                       ['bind', 'plain', '--dram', '4M', '--slow', '4M', '--dry-run']):
             for command in ([*words, '--json'], ['--json', *words], ['-j', *words]):
                 with self.subTest(command):

@@ -226,6 +226,7 @@ static void test_policy_errors(void **state) {
         policy_fails("Managed=", "yes or no");
         policy_fails("managed=yes", "unknown policy key");
         policy_fails("EntitledDram=3M", "multiples of 2M");
+        policy_fails("EntitledDram=4M", "go together");
         policy_fails("FloorDram=4M CeilingDram=2M", "FloorDram is above CeilingDram");
         policy_fails("EntitledSlow=4M CeilingSlow=2M", "EntitledSlow is not between");
         policy_fails("EntitledSlow=4M FloorSlow=6M", "EntitledSlow is not between");

@@ -10,7 +10,7 @@
 
 #define CALLS_MAX 64
 
-typedef enum Kind { GET_XML, DEFINE, SET_METADATA, GET_METADATA, QMP, AGENT } Kind;
+typedef enum Kind { GET_XML, DEFINE, UPDATE_DEVICE, SET_METADATA, GET_METADATA, QMP, AGENT } Kind;
 
 typedef struct FakeCall {
         Kind kind;
@@ -72,6 +72,11 @@ int virt_get_xml(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void
 
 int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb, void *userdata) {
         return call(v, DEFINE, xml, -1, cb, userdata);
+}
+
+int virt_update_device(Virt *v, const char *uuid, const char *xml, bool live, bool config, VirtCallback cb,
+                       void *userdata) {
+        return call(v, UPDATE_DEVICE, xml, -1, cb, userdata);
 }
 
 int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config,
@@ -165,6 +170,47 @@ static void answer_agent(const FakeCall *c) {
         answer(c, OUTCOME_OK, text);
 }
 
+/* "<size unit='KiB'>N</size>" of the device: N. */
+static uint64_t device_number(const char *device, const char *name) {
+        char tag[32];
+        const char *p;
+
+        snprintf(tag, sizeof(tag), "<%s", name);
+        p = strstr(device, tag);
+        return p ? strtoull(strchr(p, '>') + 1, NULL, 10) : 0;
+}
+
+/* The guest plugs and unplugs at once, but for one that refuses to give memory back. */
+static void answer_update(const FakeCall *c) {
+        unsigned cell = (unsigned) device_number(c->text, "node");
+        uint64_t requested = device_number(c->text, "requested"), current = requested;
+        char alias[32], text[128], *device, *end, *rest;
+
+        if (fake.update_error)
+                return answer(c, OUTCOME_FAILED, fake.update_error);
+        fake.n_updates++;
+        snprintf(alias, sizeof(alias), "ua-hmvisor-%s", cell == 0 ? "dram" : "slow");
+        device = fake.xml;
+        for (char *p = fake.xml; (p = strstr(p, "<requested")) && p < strstr(fake.xml, alias); p++)
+                device = p;
+        if (fake.guest_keeps && requested * 1024 < fake.current[cell])
+                current = fake.current[cell] / 1024;
+        fake.requested[cell] = requested * 1024;
+        fake.current[cell] = current * 1024;
+        rest = strstr(device, "</target>");
+        end = strdup(rest);
+        *device = '\0';
+        snprintf(text, sizeof(text),
+                 "<requested unit='KiB'>%llu</requested><current unit='KiB'>%llu</current>",
+                 (unsigned long long) requested, (unsigned long long) current);
+        device = fake.xml;
+        if (asprintf(&fake.xml, "%s%s%s", device, text, end) < 0)
+                abort();
+        free(device);
+        free(end);
+        answer(c, OUTCOME_OK, NULL);
+}
+
 static void answer_one(const FakeCall *c) {
         if (fake.libvirt_gone)
                 return answer(c, OUTCOME_NO_LIBVIRT, "libvirt cannot be reached");
@@ -176,6 +222,9 @@ static void answer_one(const FakeCall *c) {
                 free(fake.defined);
                 fake.defined = strdup(c->text);
                 answer(c, OUTCOME_OK, NULL);
+                break;
+        case UPDATE_DEVICE:
+                answer_update(c);
                 break;
         case SET_METADATA:
                 free(fake.policy);

@@ -26,6 +26,10 @@ typedef struct Fake {
         char submitted[4096];
         uint8_t *table;
         size_t table_size;
+        uint64_t requested[2], current[2]; /* of the devices, as asked for last and as plugged; bytes */
+        unsigned n_updates;
+        bool guest_keeps;         /* it unplugs nothing */
+        const char *update_error; /* libvirt refuses to resize */
         bool libvirt_gone; /* calls fail with NO_LIBVIRT */
 } Fake;
 extern Fake fake;

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The verbs of group "market": what domains hold, trade and may be entitled to. What is possible is the
+ * daemon's to say.
+ */
+#include <inttypes.h>
+#include <time.h>
+
+#include "base/units.h"
+#include "client.h"
+#include "table.h"
+
+#define CLIENT_MARKET CLIENT_NAME ".Market"
+#define HISTORY_LINES 20
+#define SIGNED_TEXT_MAX (SIZE_TEXT_MAX + 1)
+
+static const char *size_of(json_object *object, const char *key, char buf[static SIZE_TEXT_MAX]) {
+        return json_member(object, key) ? size_format(buf, json_number(object, key)) : "-";
+}
+
+/* "+32 MiB", "-32 MiB"; "-" for nothing. */
+static const char *change_of(json_object *object, const char *key, char buf[static SIGNED_TEXT_MAX]) {
+        int64_t bytes = json_object_get_int64(json_member(object, key));
+        char size[SIZE_TEXT_MAX];
+
+        if (bytes == 0)
+                return "-";
+        snprintf(buf, SIGNED_TEXT_MAX, "%c%s", bytes < 0 ? '-' : '+',
+                 size_format(size, bytes < 0 ? -(uint64_t) bytes : (uint64_t) bytes));
+        return buf;
+}
+
+static int market_call(Ctl *ctl, const char *member, json_object **ret, Outcome *o) {
+        return client_call(ctl, CLIENT_PATH, CLIENT_MARKET, member, o, ret, "");
+}
+
+static int market_properties(Ctl *ctl, json_object **ret, Outcome *o) {
+        return client_call(ctl, CLIENT_PATH, "org.freedesktop.DBus.Properties", "GetAll", o, ret, "s",
+                           CLIENT_MARKET);
+}
+
+static void print_terms(Ctl *ctl, json_object *market) {
+        char dram[SIZE_TEXT_MAX], slow[SIZE_TEXT_MAX];
+
+        fprintf(ctl->out, "Market:  %s%s%s\n", json_flag(market, "Enabled") ? "on" : "off",
+                *json_text(market, "Reason") ? ", but stands still: " : "", json_text(market, "Reason"));
+        fprintf(ctl->out, "Price:   %" PRIu64 ":%" PRIu64 ", DRAM to slow memory\n",
+                json_number(market, "DramPrice"), json_number(market, "SlowPrice"));
+        fprintf(ctl->out, "Lot:     %s of DRAM for %s of slow memory\n",
+                size_of(market, "LotDramBytes", dram), size_of(market, "LotSlowBytes", slow));
+        if (json_number(market, "DramBytes") > 0)
+                fprintf(ctl->out, "Host:    %s of DRAM and %s of slow memory for domains that trade\n",
+                        size_of(market, "DramBytes", dram), size_of(market, "SlowBytes", slow));
+        fputc('\n', ctl->out);
+}
+
+static int holdings_print(Ctl *ctl, json_object *list, Outcome *o) {
+        _cleanup_(table_freep) Table *t = table_new(
+                "Domain|Trading|>DRAM|>Slow|>Entitled DRAM|>Entitled slow|>Worth|>Traded|Now|>Last", 0);
+        int r = t ? 0 : -ENOMEM;
+
+        for (size_t i = 0; r >= 0 && i < json_object_array_length(list); i++) {
+                json_object *h = json_object_array_get_idx(list, i);
+                char dram[SIZE_TEXT_MAX], slow[SIZE_TEXT_MAX], e_dram[SIZE_TEXT_MAX], e_slow[SIZE_TEXT_MAX];
+                char position[SIGNED_TEXT_MAX], last[SIGNED_TEXT_MAX], worth[16] = "-";
+                uint64_t value = json_number(h, "Value"), entitled = json_number(h, "EntitledValue");
+
+                if (entitled > 0)
+                        snprintf(worth, sizeof(worth), "%" PRIu64 "%%",
+                                 (uint64_t) ((unsigned __int128) value * 100 / entitled));
+                r = table_row(t, json_text(h, "Name"), json_flag(h, "Trading") ? "on" : "off",
+                              size_of(h, "DramBytes", dram), size_of(h, "SlowBytes", slow),
+                              size_of(h, "EntitledDramBytes", e_dram),
+                              size_of(h, "EntitledSlowBytes", e_slow), worth,
+                              change_of(h, "PositionDramBytes", position),
+                              *json_text(h, "Standing") ? json_text(h, "Standing") : "-",
+                              change_of(h, "LastDramBytes", last));
+        }
+        if (r >= 0 && json_object_array_length(list) > 0)
+                r = table_print(t, ctl->out);
+        return r < 0 ? outcome_set(o, OUTCOME_FAILED, "out of memory") : 0;
+}
+
+static int run_status(Ctl *ctl, const Args *args, Outcome *o) {
+        _cleanup_json_ json_object *market = NULL, *list = NULL;
+        int r;
+
+        r = market_properties(ctl, &market, o);
+        if (r >= 0)
+                r = market_call(ctl, "List", &list, o);
+        if (r < 0)
+                return r;
+        if (ctl->json) {
+                json_object_object_add(market, "Domains", json_object_get(list));
+                json_print(market, ctl->out);
+                return 0;
+        }
+        print_terms(ctl, market);
+        return holdings_print(ctl, list, o);
+}
+
+static int offers_print(Ctl *ctl, json_object *list, Outcome *o) {
+        _cleanup_(table_freep) Table *t =
+                table_new("Domain|Standing|>Offer|>Can sell|>Can buy|>Under way", 0);
+        bool any = false;
+        int r = t ? 0 : -ENOMEM;
+
+        for (size_t i = 0; r >= 0 && i < json_object_array_length(list); i++) {
+                json_object *h = json_object_array_get_idx(list, i);
+                char offer[SIGNED_TEXT_MAX], sell[SIZE_TEXT_MAX], buy[SIZE_TEXT_MAX],
+                        ticket[SIGNED_TEXT_MAX];
+
+                if (!json_member(h, "Standing"))
+                        continue;
+                any = true;
+                r = table_row(t, json_text(h, "Name"), json_text(h, "Standing"),
+                              change_of(h, "OfferDramBytes", offer), size_of(h, "CanSellDramBytes", sell),
+                              size_of(h, "CanBuyDramBytes", buy), change_of(h, "TicketDramBytes", ticket));
+        }
+        if (r >= 0 && any) {
+                fputc('\n', ctl->out);
+                r = table_print(t, ctl->out);
+        }
+        return r < 0 ? outcome_set(o, OUTCOME_FAILED, "out of memory") : 0;
+}
+
+static int run_book(Ctl *ctl, const Args *args, Outcome *o) {
+        char demand[SIZE_TEXT_MAX], supply[SIZE_TEXT_MAX], traded[SIZE_TEXT_MAX], recalled[SIZE_TEXT_MAX];
+        _cleanup_json_ json_object *book = NULL, *list = NULL;
+        char pool[SIGNED_TEXT_MAX];
+        int r;
+
+        r = market_call(ctl, "Book", &book, o);
+        if (r >= 0)
+                r = market_call(ctl, "List", &list, o);
+        if (r < 0)
+                return r;
+        if (ctl->json) {
+                json_object_object_add(book, "Domains", json_object_get(list));
+                json_print(book, ctl->out);
+                return 0;
+        }
+        fprintf(ctl->out,
+                "Clearing %" PRIu64
+                ", in DRAM: wanted %s, offered %s, traded %s, of it recalled %s, the pool %s\n",
+                json_number(book, "Epoch"), size_of(book, "DemandDramBytes", demand),
+                size_of(book, "SupplyDramBytes", supply), size_of(book, "TradedDramBytes", traded),
+                size_of(book, "RecalledDramBytes", recalled), change_of(book, "PoolDramBytes", pool));
+        return offers_print(ctl, list, o);
+}
+
+static int run_history(Ctl *ctl, const Args *args, Outcome *o) {
+        uint32_t lines = args_text(args, "lines") ? (uint32_t) args_number(args, "lines") : HISTORY_LINES;
+        _cleanup_(table_freep) Table *t = table_new("Time|Domain|>DRAM|>Slow|>Wanted DRAM", 0);
+        _cleanup_json_ json_object *list = NULL;
+        int r;
+
+        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "History", o, &list, "u", lines);
+        if (r < 0)
+                return r;
+        if (ctl->json) {
+                json_print(list, ctl->out);
+                return 0;
+        }
+        r = t ? 0 : -ENOMEM;
+        for (size_t i = 0; r >= 0 && i < json_object_array_length(list); i++) {
+                json_object *trade = json_object_array_get_idx(list, i);
+                time_t when = (time_t) (json_number(trade, "RealtimeUSec") / USEC_PER_SEC);
+                char dram[SIGNED_TEXT_MAX], slow[SIGNED_TEXT_MAX], wanted[SIGNED_TEXT_MAX], clock[32] = "";
+                struct tm tm;
+
+                if (localtime_r(&when, &tm))
+                        (void) strftime(clock, sizeof(clock), "%F %T", &tm);
+                r = table_row(t, clock, *json_text(trade, "Name") ? json_text(trade, "Name") : "(gone)",
+                              change_of(trade, "DramBytes", dram), change_of(trade, "SlowBytes", slow),
+                              change_of(trade, "WantedDramBytes", wanted));
+        }
+        if (r >= 0 && json_object_array_length(list) > 0)
+                r = table_print(t, ctl->out);
+        return r < 0 ? outcome_set(o, OUTCOME_FAILED, "out of memory") : 0;
+}
+
+static const struct {
+        const char *option, *key;
+} settings[] = {
+        { "trading", "Trading" },
+        { "entitled-dram", "EntitledDram" },
+        { "entitled-slow", "EntitledSlow" },
+        { "floor-dram", "FloorDram" },
+        { "floor-slow", "FloorSlow" },
+        { "ceiling-dram", "CeilingDram" },
+        { "ceiling-slow", "CeilingSlow" },
+        { "swap-device", "SwapDevice" },
+};
+
+static int run_set(Ctl *ctl, const Args *args, Outcome *o) {
+        const char *domain = args_text(args, "domain");
+        char words[1024] = "";
+        size_t used = 0;
+        int r;
+
+        for (size_t i = 0; i < ELEMENTSOF(settings) && used < sizeof(words); i++) {
+                const char *value = args_text(args, settings[i].option);
+
+                if (value && strpbrk(value, " \t\n"))
+                        return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--%s: '%s' has a blank",
+                                           settings[i].option, value);
+                if (value)
+                        used += (size_t) snprintf(words + used, sizeof(words) - used, "%s%s=%s",
+                                                  used > 0 ? " " : "", settings[i].key, value);
+        }
+        if (used == 0)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "'market set' wants something to set; see 'hmvctl help "
+                                   "market set'");
+        if (used >= sizeof(words))
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the settings are too long");
+        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Set", o, NULL, "ss", domain, words);
+        if (r < 0)
+                return r;
+        if (ctl->json) {
+                _cleanup_json_ json_object *j = json_object_new_object();
+
+                json_object_object_add(j, "Domain", json_object_new_string(domain));
+                json_object_object_add(j, "Set", json_object_new_string(words));
+                json_print(j, ctl->out);
+        } else if (!ctl->quiet)
+                fprintf(ctl->out, "Domain '%s' has now %s.\n", domain, words);
+        return 0;
+}
+
+static int report(Ctl *ctl, const char *domain, const char *text, bool dry_run) {
+        if (ctl->json) {
+                _cleanup_json_ json_object *j = json_object_new_object();
+
+                json_object_object_add(j, "Domain", json_object_new_string(domain));
+                json_object_object_add(j, "DryRun", json_object_new_boolean(dry_run));
+                json_object_object_add(j, "Trade", json_object_new_string(text));
+                json_print(j, ctl->out);
+        } else if (dry_run || !ctl->quiet)
+                fprintf(ctl->out, "Domain '%s' %s%s.\n", domain, text,
+                        dry_run ? "" : ", at the next clearing, as far as others take the other side");
+        return 0;
+}
+
+static int run_trade(Ctl *ctl, const Args *args, Outcome *o) {
+        bool sells = args_text(args, "sell-dram"), buys = args_text(args, "buy-dram");
+        bool dry_run = args_flag(args, "dry-run");
+        const char *domain = args_text(args, "domain");
+        _cleanup_json_ json_object *text = NULL;
+        uint64_t bytes;
+        int r;
+
+        if (sells == buys)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "'trade' wants either --sell-dram or --buy-dram");
+        bytes = args_size(args, sells ? "sell-dram" : "buy-dram");
+        if (bytes > INT64_MAX)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the size is beyond all bounds");
+        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Trade", o, &text, "sxb", domain,
+                        sells ? -(int64_t) bytes : (int64_t) bytes, (int) dry_run);
+        return r < 0 ? r : report(ctl, domain, json_object_get_string(text) ?: "", dry_run);
+}
+
+static int run_withdraw(Ctl *ctl, const Args *args, Outcome *o) {
+        const char *domain = args_text(args, "domain");
+        int r;
+
+        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Withdraw", o, NULL, "s", domain);
+        return r < 0 ? r : report(ctl, domain, "goes back to its entitlement", false);
+}
+
+#define DOMAIN_ARGUMENT { "domain", OPTION_DOMAIN, OPTION_REQUIRED | OPTION_POSITIONAL, "name, id or UUID" }
+
+const Verb verbs_market[] = {
+        {
+                "market status",
+                "show prices, and what each domain holds",
+                "Shows the price of DRAM against slow memory, the least trade, and for each bound domain "
+                "what it has, "
+                "what it is entitled to, what its holding is worth against its entitlement, what DRAM it "
+                "has bought "
+                "or sold since, how it stands in the market now, and its last trade.",
+                { { 0 } },
+                run_status,
+                0,
+        },
+        {
+                "market book",
+                "show the last clearing, and who offered what",
+                "Shows how much DRAM was wanted, offered and traded at the last clearing, and for each "
+                "domain what it "
+                "would trade, what it could, and which trade is under way.",
+                { { 0 } },
+                run_book,
+                0,
+        },
+        {
+                "market history",
+                "show the last trades",
+                "Shows trades that ended, the newest first: what a domain got of what it wanted.",
+                { { "lines", OPTION_NUMBER, 0, "so many at most (20)" } },
+                run_history,
+                0,
+        },
+        {
+                "market set",
+                "say what a domain is entitled to, and whether it trades",
+                "Sets how a domain takes part in the market; what is not named stays. It is kept with the "
+                "domain. "
+                "Sizes are multiples of 2M. Entitlements are given for both tiers, or for none.",
+                {
+                        DOMAIN_ARGUMENT,
+                        { "trading", OPTION_SWITCH, 0, "whether it trades" },
+                        { "entitled-dram", OPTION_SIZE, 0, "DRAM that it is paid for" },
+                        { "entitled-slow", OPTION_SIZE, 0, "slow memory that it is paid for" },
+                        { "floor-dram", OPTION_SIZE, 0, "DRAM below which it never sells" },
+                        { "floor-slow", OPTION_SIZE, 0, "slow memory below which it never sells" },
+                        { "ceiling-dram", OPTION_SIZE, 0, "DRAM above which it never buys" },
+                        { "ceiling-slow", OPTION_SIZE, 0, "slow memory above which it never buys" },
+                        { "swap-device", OPTION_NAME, 0, "disk that the guest swaps to, such as vdb" },
+                },
+                run_set,
+                VERB_CHANGES,
+        },
+        {
+                "market withdraw",
+                "bring a domain back to its entitlement",
+                "Brings a domain back to what it is entitled to, over as many clearings as that takes. What "
+                "it needs "
+                "back is taken from others who hold more than their entitlement, if nobody offers it.",
+                { DOMAIN_ARGUMENT },
+                run_withdraw,
+                VERB_CHANGES,
+        },
+        {
+                "trade",
+                "sell DRAM for slow memory, or buy it, by hand",
+                "Offers a trade of a domain at the next clearing, at the market's price, within the "
+                "domain's floors "
+                "and ceilings. It gets as much of it as others take the other side of. The amount is a "
+                "multiple of "
+                "the least trade ('hmvctl market status').",
+                {
+                        DOMAIN_ARGUMENT,
+                        { "sell-dram", OPTION_SIZE, 0, "DRAM to give for slow memory" },
+                        { "buy-dram", OPTION_SIZE, 0, "DRAM to get for slow memory" },
+                        { "dry-run", OPTION_FLAG, 0, "say what would come of it, and do nothing" },
+                },
+                run_trade,
+                VERB_CHANGES,
+        },
+        { 0 },
+};

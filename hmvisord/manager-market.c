@@ -1,0 +1,485 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The market's side of the manager: gathers what the host sees of sizes, passes users' commands to the core,
+ * keeps the core's ledger on disk before anything is carried out, and carries the sizes out. Decides
+ * nothing: who trades what, and when which device changes, is the core's to say. What people see of it is in
+ * manager-market-view.c.
+ */
+#include <ctype.h>
+#include <inttypes.h>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "manager-internal.h"
+
+#define TIERS_USEC (60 * USEC_PER_SEC) /* memory of a host seldom changes, and finding it takes some work */
+
+/* ---- names ---- */
+
+static AccountId account_of(const char *uuid) {
+        AccountId id = { { 0 } };
+        size_t n = 0;
+
+        for (const char *p = uuid; *p && n < 2 * sizeof(id.bytes); p++)
+                if (isxdigit((unsigned char) *p)) {
+                        unsigned digit =
+                                (unsigned) (isdigit((unsigned char) *p) ? *p - '0' : (*p | 0x20) - 'a' + 10);
+
+                        id.bytes[n / 2] = (uint8_t) (id.bytes[n / 2] << 4 | digit);
+                        n++;
+                }
+        return id;
+}
+
+AccountId market_account(const Domain *d) {
+        return account_of(d->uuid);
+}
+
+Domain *market_domain(Manager *m, const AccountId *id) {
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp) {
+                AccountId own = market_account(d);
+
+                if (memcmp(&own, id, sizeof(own)) == 0)
+                        return d;
+        }
+        return NULL;
+}
+
+/* ---- what the host sees ---- */
+
+const DomainCell *market_cell(const Domain *d, Tier tier) {
+        const DomainCell *found = NULL;
+
+        for (size_t i = 0; i < d->info.n_cells; i++)
+                if (d->info.cells[i].tier == tier) {
+                        if (found)
+                                return NULL; /* no two cells of a tier can be told apart by an account */
+                        found = &d->info.cells[i];
+                }
+        return found;
+}
+
+static bool can_trade(const Domain *d) {
+        const DomainCell *dram = market_cell(d, TIER_DRAM), *slow = market_cell(d, TIER_SLOW);
+
+        return d->info.hmvisor_bound && dram && slow && dram->device_max_bytes > 0 &&
+               slow->device_max_bytes > 0;
+}
+
+static bool has_dealings(const Manager *m, const Domain *d) {
+        const Trade *trade = core_get_trade(m->core);
+        const Account *a = trade ? ledger_find(trade_ledger(trade), market_account(d)) : NULL;
+
+        return a && (a->position != 0 || a->ticket.lots != 0);
+}
+
+/* What has been asked for counts as held, whatever the guest has unplugged: it could plug it again, as it
+ * does when it reboots. */
+static SettleCell cell_facts(const Domain *d, Tier tier) {
+        const DomainCell *c = market_cell(d, tier);
+        uint64_t requested = domain_size_asked(d, c), current = c->boot_bytes + c->device_current_bytes;
+
+        return (SettleCell) {
+                .boot_bytes = c->boot_bytes,
+                .device_max_bytes = c->device_max_bytes,
+                .requested_bytes = requested,
+                .size_bytes = MAX(current, requested),
+                .resident_bytes = UINT64_MAX,
+        };
+}
+
+/* One whose position is not that of its entitlement stays in until it is, also when it is told to trade no
+ * more. */
+bool market_takes_part(const Domain *d) {
+        return d->id >= 0 && can_trade(d) &&
+               ((d->policy.trading && !domain_is_dry(d)) || has_dealings(d->manager, d));
+}
+
+void market_facts(const Domain *d, MarketFacts *ret) {
+        *ret = (MarketFacts) {
+                .id = market_account(d),
+                .swap_bytes_per_sec = UINT64_MAX,
+                .available_bytes = UINT64_MAX,
+        };
+        for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                ret->cells[tier] = cell_facts(d, tier);
+}
+
+/* Memory that is held outside the market is not the market's to give. */
+static void capacity_without(Manager *m, const Domain *d, uint64_t capacity[_TIER_MAX]) {
+        for (size_t i = 0; i < d->info.n_cells; i++) {
+                const DomainCell *c = &d->info.cells[i];
+                uint64_t held = MAX(c->boot_bytes + c->device_current_bytes, domain_size_asked(d, c));
+
+                capacity[c->tier] -= MIN(capacity[c->tier], held);
+        }
+}
+
+/* Of the tier's nodes, less the reserve. */
+static int market_capacity(Manager *m, uint64_t ret[_TIER_MAX], Outcome *o) {
+        usec_t now = manager_now(m);
+        HostTiers tiers;
+        int r;
+
+        if (m->market.tiers_known == 0 || now >= m->market.tiers_known + TIERS_USEC) {
+                uint64_t total[_TIER_MAX] = {};
+
+                r = manager_get_tiers(m, &tiers, o);
+                if (r < 0)
+                        return r;
+                for (size_t i = 0; i < tiers.n_nodes; i++)
+                        if (tiers.nodes[i].source != TIER_FROM_DISTANCE)
+                                total[tiers.nodes[i].tier] += tiers.nodes[i].total_bytes;
+                memcpy(m->market.tier_bytes, total, sizeof(total));
+                m->market.tiers_known = MAX(now, UINT64_C(1));
+        }
+        for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                ret[tier] = m->market.tier_bytes[tier] -
+                            MIN(m->market.tier_bytes[tier], m->conf->reserve_bytes[tier]);
+        return 0;
+}
+
+/* Whether all that holds memory of the tiers is known: before, nothing can be said of what is free. */
+static bool all_known(Manager *m, uint64_t capacity[_TIER_MAX]) {
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp) {
+                if (d->id < 0)
+                        continue;
+                if (!*d->info.uuid && (d->xml_asked || has_dealings(m, d)))
+                        return false;
+                if (d->info.hmvisor_bound && !market_takes_part(d)) /* for others there is the reserve */
+                        capacity_without(m, d, capacity);
+        }
+        return true;
+}
+
+/* ---- the ledger on disk ---- */
+
+/* Said once, until it is another one. */
+static void market_fault(Manager *m, const Outcome *o) {
+        if (streq(m->market.fault.text, o->text))
+                return;
+        m->market.fault = *o;
+        if (o->code == OUTCOME_OK)
+                return;
+        log_error("The market stands still: %s", o->text);
+        manager_tell(m, NULL, "market", "the market stands still: %s", o->text);
+}
+
+static int market_save(Manager *m, Outcome *o) {
+        int r;
+
+        r = ledger_store(m->market.journal, trade_ledger(core_get_trade(m->core)), o);
+        if (r >= 0)
+                m->market.unsaved = false;
+        return r;
+}
+
+static int market_load(Manager *m, Outcome *o) {
+        _cleanup_(journal_file_freep) JournalFile *f = NULL;
+        _cleanup_(ledger_done) Ledger ledger = {};
+        int r;
+
+        r = journal_file_open(m->conf->journal_path, &f, o);
+        if (r < 0)
+                return r;
+        r = ledger_load(f, &ledger, o);
+        if (r >= 0) {
+                r = core_resume_trade(m->core, &m->conf->host.market, &ledger, manager_now(m));
+                if (r < 0)
+                        (void) outcome_set(o, OUTCOME_FAILED,
+                                           "the ledger in '%s' cannot be gone on with: %s",
+                                           m->conf->journal_path, strerror(-r));
+        }
+        if (r < 0 && r != -ENOENT)
+                return r;
+        m->market.journal = TAKE_PTR(f);
+        return 0;
+}
+
+/* ---- carrying out ---- */
+
+static void tell_event(Manager *m, const SettleEvent *e) {
+        Domain *d = market_domain(m, &e->id);
+        char text[256];
+
+        if (settle_event_describe(e, &trade_ledger(core_get_trade(m->core))->terms, text, sizeof(text)) < 0)
+                return;
+        if (d && e->type == SETTLE_GONE)
+                manager_tell(m, d, "trade", "is out of the market");
+        else if (d)
+                manager_tell(m, d, "trade", "%s", text);
+        else if (e->type == SETTLE_GONE)
+                manager_tell(m, NULL, "trade", "a domain %s", text);
+        else
+                log_debug("The pool %s", text);
+}
+
+static void carry_targets(Manager *m, const Settlement *s) {
+        for (size_t i = 0; i < s->n_targets; i++) {
+                const SizeTarget *t = &s->targets[i];
+                Domain *d = market_domain(m, &t->id);
+                const DomainCell *cell = d ? market_cell(d, t->tier) : NULL;
+
+                if (cell)
+                        (void) domain_resize(d, cell,
+                                             t->bytes); /* -EBUSY: it is asked again at the next tick */
+        }
+}
+
+/* A device's size changes without a word where QEMU's event was lost: while somebody has to deliver, it is
+ * read again. */
+static void market_look(Manager *m) {
+        const Trade *trade = core_get_trade(m->core);
+        Domain *d, *tmp;
+
+        HASH_ITER(hh, m->domains, d, tmp) {
+                const Account *a = trade ? ledger_find(trade_ledger(trade), market_account(d)) : NULL;
+
+                if (d->id >= 0 && d->info_known &&
+                    ((a && a->ticket.lots != 0) || d->resize.state == RESIZE_UNSURE))
+                        domain_read_xml(d);
+        }
+}
+
+static int market_prepare(Manager *m, Inputs *in, Outcome *o) {
+        int r;
+
+        if (!m->market.journal) {
+                r = market_load(m, o);
+                if (r < 0)
+                        return r;
+        }
+        return market_capacity(m, in->capacity_bytes, o);
+}
+
+/* Whatever stands in the way, the market waits for it, and pages go on being moved. */
+void market_inputs(Manager *m, Inputs *in) {
+        Outcome o = {};
+        bool ready = m->connected && m->market.listed && !m->stopping;
+
+        if (in->policy.market.enabled && ready)
+                ready = market_prepare(m, in, &o) >= 0 && all_known(m, in->capacity_bytes);
+        in->policy.market.enabled = in->policy.market.enabled && ready;
+        if (in->policy.market.enabled) {
+                memcpy(m->market.capacity, in->capacity_bytes, sizeof(m->market.capacity));
+                in->commands = m->market.commands;
+                in->n_commands = m->market.n_commands;
+        }
+        market_fault(m, &o);
+}
+
+static void tell_command(Manager *m, const MarketCommand *command, int result) {
+        Domain *d = market_domain(m, &command->id);
+
+        if (d && result < 0)
+                manager_tell(m, d, "trade", "what was asked for cannot be done any more: %s",
+                             strerror(-result));
+}
+
+void market_carry(Manager *m, const Inputs *in, const OrderList *list) {
+        Outcome o = {};
+
+        if (!in->policy.market.enabled)
+                return;
+        for (size_t i = 0; i < in->n_commands && list->command_results; i++)
+                tell_command(m, &in->commands[i], list->command_results[i]);
+        m->market.n_commands = 0;
+        if (list->market_result < 0)
+                (void) outcome_set(&o, OUTCOME_FAILED,
+                                   "the policy refused its facts (%s); this is a bug of hmvisord",
+                                   strerror(-list->market_result));
+        else {
+                m->market.unsaved = m->market.unsaved || list->market.changed;
+                for (size_t i = 0; i < list->market.n_events; i++)
+                        tell_event(m, &list->market.events[i]);
+                if (!m->market.unsaved || market_save(m, &o) >= 0)
+                        carry_targets(m, &list->market);
+        }
+        market_fault(m, &o);
+        market_look(m);
+}
+
+void market_done(Manager *m) {
+        m->market.journal = journal_file_free(m->market.journal);
+}
+
+/* Its settings changed: what was read of the host may be meant for other nodes. */
+void market_reload(Manager *m) {
+        m->market.tiers_known = 0;
+}
+
+/* ---- what users ask for ---- */
+
+/* The account of a domain that can trade now. */
+static int market_party(Manager *m, const char *uuid, Domain **ret, TradeView *ret_view, Outcome *o) {
+        Domain *d = manager_domain(m, uuid);
+
+        if (!d)
+                return outcome_set(o, OUTCOME_NO_DOMAIN,
+                                   "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
+        if (!m->conf->host.market.enabled)
+                return outcome_set(
+                        o, OUTCOME_UNSUPPORTED,
+                        "the market is off; set Enabled=yes below [Market] in /etc/hmvisor/hmvisord.conf, "
+                        "then 'systemctl reload hmvisord'");
+        if (d->id < 0)
+                return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; start it first", d->name);
+        if (d->info_known && !d->info.hmvisor_bound)
+                return outcome_set(o, OUTCOME_NOT_BOUND, "domain '%s' is not bound; 'hmvctl bind' it first",
+                                   d->name);
+        if (d->info_known && !can_trade(d))
+                return outcome_set(
+                        o, OUTCOME_UNSUPPORTED,
+                        "domain '%s' has no memory that could be plugged in both tiers; unbind it, and "
+                        "bind it with --max-dram and --max-slow",
+                        d->name);
+        if (domain_is_dry(d))
+                return outcome_set(o, OUTCOME_UNSUPPORTED,
+                                   "domain '%s' is in a dry run, in which nothing is traded; set DryRun=no",
+                                   d->name);
+        if (!d->policy.trading && !has_dealings(m, d))
+                return outcome_set(
+                        o, OUTCOME_UNSUPPORTED,
+                        "domain '%s' takes no part in the market; 'hmvctl market set %s --trading on'",
+                        d->name, d->name);
+        if (m->market.fault.code != OUTCOME_OK)
+                return outcome_set(o, OUTCOME_FAILED, "domain '%s': the market stands still: %.300s",
+                                   d->name, m->market.fault.text);
+        if (domain_is_frozen(d))
+                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
+                                   "domain '%s' is paused or migrates; try again when it runs", d->name);
+        if (!core_get_trade(m->core) || trade_view(core_get_trade(m->core), account_of(uuid), ret_view) < 0)
+                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
+                                   "domain '%s' is not known to the market yet; try again in a few seconds",
+                                   d->name);
+        *ret = d;
+        return 0;
+}
+
+/* For the next tick; a later one replaces it. */
+static int command_queue(Manager *m, const char *uuid, TradeCommandType type, int64_t dram_bytes) {
+        MarketCommand c = { .id = account_of(uuid), .type = type, .dram_bytes = dram_bytes };
+
+        for (size_t i = 0; i < m->market.n_commands; i++)
+                if (memcmp(&m->market.commands[i].id, &c.id, sizeof(c.id)) == 0) {
+                        m->market.commands[i] = c;
+                        return 0;
+                }
+        if (m->market.n_commands == ELEMENTSOF(m->market.commands))
+                return -EBUSY;
+        m->market.commands[m->market.n_commands++] = c;
+        return 0;
+}
+
+static int describe_trade(Domain *d, const TradeView *v, int64_t lots, char **ret) {
+        const Ledger *l = trade_ledger(core_get_trade(d->manager->core));
+        char was[_TIER_MAX][SIZE_TEXT_MAX], will[_TIER_MAX][SIZE_TEXT_MAX];
+        uint64_t blocks[_TIER_MAX];
+
+        if (terms_holding(&l->terms, v->account.entitlement_blocks, v->account.position + lots, blocks) < 0)
+                return -ERANGE;
+        for (Tier t = 0; t < _TIER_MAX; t++) {
+                size_format(was[t], v->owned_bytes[t]);
+                size_format(will[t], blocks[t] * l->terms.block_bytes);
+        }
+        return asprintf(ret, "%s %" PRIu64 " lots: DRAM %s to %s, slow memory %s to %s",
+                        lots < 0 ? "sells" : "buys", (uint64_t) (lots < 0 ? -lots : lots), was[TIER_DRAM],
+                        will[TIER_DRAM], was[TIER_SLOW], will[TIER_SLOW]) < 0
+                       ? -ENOMEM
+                       : 0;
+}
+
+int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, char **ret_text,
+                         Outcome *o) {
+        _cleanup_free_ char *text = NULL;
+        char size[SIZE_TEXT_MAX], most[SIZE_TEXT_MAX];
+        uint64_t lot, bytes = dram_bytes < 0 ? -(uint64_t) dram_bytes : (uint64_t) dram_bytes, room;
+        TradeView v;
+        int64_t lots;
+        Domain *d;
+        int r;
+
+        r = market_party(m, uuid, &d, &v, o);
+        if (r < 0)
+                return r;
+        lot = terms_lot_bytes(&trade_ledger(core_get_trade(m->core))->terms, TIER_DRAM);
+        if (bytes == 0 || bytes % lot != 0)
+                return outcome_set(
+                        o, OUTCOME_BAD_ARGUMENT,
+                        "%s is no multiple of %s, the least that is traded ('hmvctl market status')",
+                        size_format(size, bytes), size_format(most, lot));
+        lots = (int64_t) (bytes / lot) * (dram_bytes < 0 ? -1 : 1);
+        room = (uint64_t) (lots < 0 ? v.account.position - v.low : v.high - v.account.position) * lot;
+        if (bytes > room)
+                return outcome_set(
+                        o, OUTCOME_NO_ROOM,
+                        "domain '%s' can %s %s of DRAM at most: its floors, ceilings, boot memory and "
+                        "devices allow no more",
+                        d->name, lots < 0 ? "sell" : "buy", size_format(size, room));
+        if (v.account.ticket.lots != 0)
+                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
+                                   "domain '%s' has a trade under way; try again when it ended ('hmvctl "
+                                   "market status')",
+                                   d->name);
+        r = describe_trade(d, &v, lots, &text);
+        if (r >= 0 && !dry_run)
+                r = command_queue(m, uuid, TRADE_LOTS, dram_bytes);
+        if (r < 0)
+                return outcome_set(o, OUTCOME_FAILED, "domain '%s' cannot trade: %s", d->name, strerror(-r));
+        if (!dry_run)
+                manager_tell(m, d, "trade", "asked to trade: %s", text);
+        *ret_text = TAKE_PTR(text);
+        return 0;
+}
+
+int manager_market_withdraw(Manager *m, const char *uuid, Outcome *o) {
+        TradeView v;
+        Domain *d;
+        int r;
+
+        r = market_party(m, uuid, &d, &v, o);
+        if (r < 0)
+                return r;
+        r = command_queue(m, uuid, TRADE_WITHDRAW, 0);
+        if (r < 0)
+                return outcome_set(o, OUTCOME_FAILED, "domain '%s' cannot withdraw: %s", d->name,
+                                   strerror(-r));
+        manager_tell(m, d, "trade", "goes back to its entitlement");
+        return 0;
+}
+
+/* Entitlements that the host or the domain could never hold. */
+int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o) {
+        uint64_t capacity[_TIER_MAX];
+        int r;
+
+        if (p->entitled_bytes[TIER_DRAM] == 0 && p->entitled_bytes[TIER_SLOW] == 0)
+                return 0;
+        r = market_capacity(m, capacity, o);
+        if (r < 0)
+                return r;
+        for (Tier t = 0; t < _TIER_MAX; t++) {
+                const DomainCell *c = market_cell(d, t);
+                char want[SIZE_TEXT_MAX], have[SIZE_TEXT_MAX];
+
+                size_format(want, p->entitled_bytes[t]);
+                if (p->entitled_bytes[t] > capacity[t])
+                        return outcome_set(
+                                o, OUTCOME_NO_ROOM,
+                                "domain '%s' cannot be entitled to %s of %s memory: the host has %s for "
+                                "domains",
+                                d->name, want, tier_to_string(t), size_format(have, capacity[t]));
+                if (c && (p->entitled_bytes[t] < c->boot_bytes ||
+                          p->entitled_bytes[t] > c->boot_bytes + c->device_max_bytes))
+                        return outcome_set(
+                                o, OUTCOME_NO_ROOM,
+                                "domain '%s' cannot be entitled to %s of %s memory: it boots with %s, and "
+                                "its device takes no more than what it was bound with",
+                                d->name, want, tier_to_string(t), size_format(have, c->boot_bytes));
+        }
+        return 0;
+}
