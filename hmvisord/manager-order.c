@@ -138,7 +138,8 @@ void order_carry(Domain *d, const Order *order) {
 }
 
 /* Since when there has been nothing, or next to nothing, to move: an order for a sixteenth of what is hot on
- * DRAM already is not worth tracking all the time. What belongs to an order, and resting, changes nothing. */
+ * DRAM already is not worth tracking all the time. What belongs to an order, and resting, changes nothing.
+ */
 static void balance_note(Domain *d, const Decision *decision) {
         Verdict v = decision->verdict;
 
