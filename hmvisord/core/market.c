@@ -47,7 +47,7 @@ int terms_make(const MarketPolicy *p, Terms *ret) {
         uint64_t dram, slow, times;
         uint32_t divisor;
 
-        if (!policy_is_sound(p) || p->min_trade_bytes > LOT_BYTES_MAX)
+        if (!policy_is_sound(p))
                 return -EINVAL;
 
         /* Value is the same on both sides of any multiple of slow_price : dram_price blocks, and of no
@@ -56,7 +56,8 @@ int terms_make(const MarketPolicy *p, Terms *ret) {
         dram = p->slow_price / divisor;
         slow = p->dram_price / divisor;
         times = MAX(scale_up(p->min_trade_bytes / p->block_bytes, 1, dram), UINT64_C(1));
-        if (dram > most || slow > most || dram * times > most || slow * times > most)
+        /* The first product is below 2^53, so the second, if it comes to that, is below 2^32 * 2^24. */
+        if (dram * times > most || slow * times > most)
                 return -EINVAL;
         if (dram * times > p->max_trade_bytes / p->block_bytes)
                 return -EINVAL;

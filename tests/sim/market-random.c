@@ -61,10 +61,15 @@ static void vm_bounds(const RandomVm *vm, const Terms *t, int64_t *ret_low, int6
         *ret_high = MIN(above[TIER_DRAM], below[TIER_SLOW]);
 }
 
-static void random_offer(Random *r, int64_t low, int64_t high, bool frozen, Offer *o) {
+/* hindered: its devices allow only a part of the changes now, or none. */
+static void random_offer(Random *r, int64_t low, int64_t high, bool hindered, Offer *o) {
         o->position = random_chance(r, 70) ? random_between(r, low, high) : 0;
-        o->low = frozen ? 0 : low - o->position;
-        o->high = frozen ? 0 : high - o->position;
+        o->low = low - o->position;
+        o->high = high - o->position;
+        if (hindered) {
+                o->low = random_between(r, o->low, 0);
+                o->high = random_chance(r, 50) ? 0 : random_between(r, 0, o->high);
+        }
         if (random_chance(r, 85))
                 o->wish = random_between(r, o->low, o->high);
         if (random_chance(r, 30)) { /* back, all the way or a part */
@@ -72,7 +77,7 @@ static void random_offer(Random *r, int64_t low, int64_t high, bool frozen, Offe
                                : o->position > 0    ? random_between(r, -o->position, 0)
                                                     : random_between(r, 0, -o->position);
 
-                o->wish = frozen ? 0 : back;
+                o->wish = MAX(MIN(back, o->high), o->low);
                 o->withdraw = true;
         }
 }
@@ -99,22 +104,22 @@ static void random_pool(Random *r, RandomMarket *m) {
 void random_market(RandomMarket *m, uint64_t seed, size_t n_most, int64_t lots_most) {
         Random r = { seed };
         uint64_t key = random_next(&r) % 1000;
-        bool may_freeze = random_chance(&r, 50);
+        bool may_hinder = random_chance(&r, 50);
         bool is_tight = random_chance(&r, 30); /* small numbers make equals */
 
         *m = (RandomMarket){ .seed = seed, .terms = random_terms(&r), .entitlements_fit = true };
         m->n = (size_t) random_between(&r, 1, (int64_t) n_most);
         m->epoch = random_next(&r) % 100;
         for (size_t i = 0; i < m->n; i++) {
-                bool frozen = may_freeze && random_chance(&r, 15);
+                bool hindered = may_hinder && random_chance(&r, 15);
                 int64_t low, high;
 
                 random_vm(&r, &m->terms, is_tight ? MIN(lots_most, INT64_C(3)) : lots_most, m->vms + i);
                 vm_bounds(m->vms + i, &m->terms, &low, &high);
                 key += 1 + random_next(&r) % (is_tight ? 1 : UINT64_C(1) << 58);
                 m->offers[i].key = key;
-                random_offer(&r, low, high, frozen, m->offers + i);
-                m->entitlements_fit = m->entitlements_fit && !frozen;
+                random_offer(&r, low, high, hindered, m->offers + i);
+                m->entitlements_fit = m->entitlements_fit && !hindered;
         }
         random_pool(&r, m);
         if (m->pool_position > 0 ? m->pool.sells_at_most < (uint64_t) m->pool_position

@@ -86,9 +86,11 @@ static void test_bad_policies(void **state) {
         EXPECT_NO_TERMS(p->dram_price = 0);
         EXPECT_NO_TERMS(p->slow_price = 0);
         EXPECT_NO_TERMS(p->block_bytes = 0);
-        EXPECT_NO_TERMS(p->block_bytes = 3 * MIB);
+        EXPECT_NO_TERMS(p->block_bytes = p->step_bytes = p->min_trade_bytes = 3 * MIB,
+                        p->max_trade_bytes = 6 * MIB);
         EXPECT_NO_TERMS(p->block_bytes = 2048);
-        EXPECT_NO_TERMS(p->block_bytes = 2048 * MIB);
+        EXPECT_NO_TERMS(p->block_bytes = p->step_bytes = p->min_trade_bytes = p->max_trade_bytes =
+                                2048 * MIB);
         EXPECT_NO_TERMS(p->block_bytes = UINT64_C(1) << 63);
         EXPECT_NO_TERMS(p->min_trade_bytes++);
         EXPECT_NO_TERMS(p->max_trade_bytes += 4096);
@@ -113,7 +115,7 @@ static void test_bad_policies(void **state) {
 
 static void test_holding(void **state) {
         static const uint64_t entitled[_TIER_MAX] = { 128, 384 };
-        static const uint64_t much[_TIER_MAX] = { UINT64_MAX, 0 };
+        static const uint64_t much[_TIER_MAX] = { UINT64_MAX, 64 };
         MarketPolicy p = market_policy_default();
         uint64_t blocks[_TIER_MAX] = { 1, 2 };
         Terms t;
@@ -166,6 +168,17 @@ static void test_prices_move(void **state) {
         t.lot_slow_blocks = 20;
         assert_int_equal(market_next_price(&p, &t, &glut), 21);
         assert_int_equal(market_next_price(&p, &t, &balanced), 21);
+
+        /* Bounds between points of the grid: 7:6 is 18.7 slow blocks for 16 of DRAM, 11:6 is 29.3. */
+        p.dram_price = 9;
+        p.slow_price = 6;
+        p.dram_price_min = 7;
+        p.dram_price_max = 11;
+        assert_int_equal(terms_make(&p, &t), 0);
+        t.lot_slow_blocks = 19;
+        assert_int_equal(market_next_price(&p, &t, &glut), 19);
+        t.lot_slow_blocks = 29;
+        assert_int_equal(market_next_price(&p, &t, &short_of_dram), 29);
 }
 
 /* Wishes in, lots and the pool's part out; keys are 1, 2, ... */
