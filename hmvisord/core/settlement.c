@@ -1,151 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * See settlement.h. A step is a row of passes over the accounts, each of which moves the ledger by what the
- * host has seen or the clock says; the sizes asked for follow from the ledger alone.
+ * host has seen or the clock says; the sizes asked for follow from the ledger and the host's room alone.
  */
 #include "core/settlement.h"
 
 #include <inttypes.h>
-
-static int id_compare(const AccountId *a, const AccountId *b) {
-        return memcmp(a->bytes, b->bytes, sizeof(a->bytes));
-}
-
-void ledger_done(Ledger *l) {
-        free(l->accounts);
-        l->accounts = NULL;
-        l->n_accounts = 0;
-}
-
-/* The index of the account, or where it belongs. */
-static size_t ledger_place(const Ledger *l, AccountId id) {
-        size_t low = 0, high = l->n_accounts;
-
-        while (low < high) {
-                size_t middle = low + (high - low) / 2;
-
-                if (id_compare(&l->accounts[middle].id, &id) < 0)
-                        low = middle + 1;
-                else
-                        high = middle;
-        }
-        return low;
-}
-
-Account *ledger_find(const Ledger *l, AccountId id) {
-        size_t i = ledger_place(l, id);
-
-        return i < l->n_accounts && id_compare(&l->accounts[i].id, &id) == 0 ? &l->accounts[i] : NULL;
-}
-
-int ledger_add(Ledger *l, AccountId id, const uint64_t entitlement_blocks[_TIER_MAX], Account **ret) {
-        size_t at = ledger_place(l, id);
-        Account *accounts;
-
-        if (id_compare(&id, &l->pool.id) == 0)
-                return -EINVAL;
-        if (ledger_find(l, id))
-                return -EEXIST;
-        accounts = reallocarray(l->accounts, l->n_accounts + 1, sizeof(*accounts));
-        if (!accounts)
-                return -ENOMEM;
-        memmove(accounts + at + 1, accounts + at, (l->n_accounts - at) * sizeof(*accounts));
-        accounts[at] = (Account) { .id = id };
-        for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                accounts[at].entitlement_blocks[tier] = entitlement_blocks[tier];
-        l->accounts = accounts;
-        l->n_accounts++;
-        if (ret)
-                *ret = &accounts[at];
-        return 0;
-}
-
-void ledger_remove(Ledger *l, AccountId id) {
-        Account *a = ledger_find(l, id);
-
-        if (!a)
-                return;
-        l->pool.position += a->position;
-        l->n_accounts--;
-        memmove(a, a + 1, (size_t) (l->accounts + l->n_accounts - a) * sizeof(*a));
-}
-
-static uint64_t ticket_lots(const Ticket *t) {
-        return t->lots < 0 ? (uint64_t) -t->lots : (uint64_t) t->lots;
-}
-
-uint64_t ticket_escrow(const Ticket *t) {
-        return t->delivered - t->paid - t->returned;
-}
-
-/* Lots that it has not done with: to come, or in escrow. */
-static uint64_t ticket_open_lots(const Ticket *t) {
-        return t->closing ? ticket_escrow(t) : ticket_lots(t) - t->paid - t->returned;
-}
-
-Tier ticket_gives(const Ticket *t) {
-        return t->lots < 0 ? TIER_DRAM : TIER_SLOW;
-}
-
-/* What the position stands for, escrow included. */
-static uint64_t account_holding(const Account *a, const Terms *t, Tier tier) {
-        uint64_t blocks[_TIER_MAX] = { 0 };
-
-        (void) terms_holding(t, a->entitlement_blocks, a->position, blocks);
-        return blocks[tier] * t->block_bytes;
-}
-
-uint64_t account_owned(const Account *a, const Terms *t, Tier tier) {
-        uint64_t holding = account_holding(a, t, tier), escrow = 0;
-
-        if (a->ticket.lots != 0 && ticket_gives(&a->ticket) == tier)
-                escrow = ticket_escrow(&a->ticket) * terms_lot_bytes(t, tier);
-        return holding - MIN(escrow, holding);
-}
-
-/* How far the position may go until holding, which moves by one lot of the tier each, leaves [least, most].
- */
-static uint64_t steps_down(uint64_t holding, uint64_t least, uint64_t lot) {
-        return holding > least ? (holding - least) / lot : 0;
-}
-
-static uint64_t steps_up(uint64_t holding, uint64_t most, uint64_t lot) {
-        return most > holding ? (most - holding) / lot : 0;
-}
-
-bool account_bounds(const Account *a, const Terms *t, const uint64_t least_bytes[_TIER_MAX],
-                    const uint64_t most_bytes[_TIER_MAX], int64_t *ret_low, int64_t *ret_high) {
-        uint64_t dram = account_holding(a, t, TIER_DRAM), slow = account_holding(a, t, TIER_SLOW);
-        uint64_t lot_dram = terms_lot_bytes(t, TIER_DRAM), lot_slow = terms_lot_bytes(t, TIER_SLOW);
-        uint64_t down = MIN(steps_down(dram, least_bytes[TIER_DRAM], lot_dram),
-                            steps_up(slow, most_bytes[TIER_SLOW], lot_slow));
-        uint64_t up = MIN(steps_up(dram, most_bytes[TIER_DRAM], lot_dram),
-                          steps_down(slow, least_bytes[TIER_SLOW], lot_slow));
-
-        *ret_low = a->position - (int64_t) down;
-        *ret_high = a->position + (int64_t) up;
-        return dram >= least_bytes[TIER_DRAM] && dram <= most_bytes[TIER_DRAM] &&
-               slow >= least_bytes[TIER_SLOW] && slow <= most_bytes[TIER_SLOW];
-}
-
-int settlement_open(Ledger *l, AccountId id, int64_t lots, usec_t now) {
-        bool pool = id_compare(&id, &l->pool.id) == 0;
-        Account *a = pool ? &l->pool : ledger_find(l, id);
-        uint64_t blocks[_TIER_MAX];
-
-        if (!a)
-                return -ENOENT;
-        if (a->ticket.lots != 0)
-                return -EBUSY;
-        if (lots == 0 || lots > MARKET_LOTS_MAX || lots < -MARKET_LOTS_MAX)
-                return -ERANGE;
-        if (!pool && terms_holding(&l->terms, a->entitlement_blocks, a->position + lots, blocks) < 0)
-                return -ERANGE;
-        a->ticket = (Ticket) { .lots = lots, .opened_at = now };
-        return 0;
-}
-
-/* ---- a step ---- */
 
 typedef struct Step {
         Ledger *l;
@@ -153,10 +13,13 @@ typedef struct Step {
         const SettleFacts *facts;
         size_t n_facts;
         const uint64_t *capacity;
-        uint64_t *paid_before; /* of each account and the pool */
         Settlement *out;
         size_t events_max;
 } Step;
+
+static usec_t ticket_age(const Step *s, const Ticket *t) {
+        return s->l->now - MIN(t->opened_at, s->l->now);
+}
 
 static void tell(Step *s, SettleEventType type, const Account *a, uint64_t lots) {
         s->out->changed = true;
@@ -167,6 +30,7 @@ static void tell(Step *s, SettleEventType type, const Account *a, uint64_t lots)
                         .gives = ticket_gives(&a->ticket),
                         .lots = lots,
                         .ticket = a->ticket,
+                        .waited = ticket_age(s, &a->ticket),
                 };
 }
 
@@ -175,7 +39,7 @@ static const SettleFacts *facts_find(const Step *s, AccountId id) {
 
         while (low < high) {
                 size_t middle = low + (high - low) / 2;
-                int order = id_compare(&s->facts[middle].id, &id);
+                int order = memcmp(&s->facts[middle].id, &id, sizeof(id));
 
                 if (order == 0)
                         return &s->facts[middle];
@@ -186,6 +50,29 @@ static const SettleFacts *facts_find(const Step *s, AccountId id) {
         }
         return NULL;
 }
+
+/* Sizes that no device can have say nothing: such a VM is left alone, and the others go on. */
+static bool facts_are_usable(const SettleFacts *f) {
+        for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                if (f->cells[tier].boot_bytes > BYTES_MAX || f->cells[tier].device_max_bytes > BYTES_MAX)
+                        return false;
+        return !f->frozen;
+}
+
+static uint64_t add_saturated(uint64_t a, uint64_t b) {
+        return a > UINT64_MAX - b ? UINT64_MAX : a + b;
+}
+
+/* What a VM holds of a tier, or can have by itself at any time: the device's size, what it was asked for (a
+ * guest may plug up to that), and QEMU's memory where that is more. Memory that was plugged and never
+ * written is not resident, so being resident can only add. */
+static uint64_t cell_held(const SettleCell *c) {
+        uint64_t held = MAX(c->size_bytes, c->requested_bytes);
+
+        return c->resident_bytes == UINT64_MAX ? held : MAX(held, c->resident_bytes);
+}
+
+/* ---- what the host sees ---- */
 
 static void step_drop_gone(Step *s) {
         for (size_t i = s->l->n_accounts; i-- > 0;) {
@@ -198,43 +85,32 @@ static void step_drop_gone(Step *s) {
         }
 }
 
-/* What the host has of a cell: the device's word, or QEMU's memory where that is more. Memory that was
- * plugged and never written is not resident, so only more than the size counts. */
-static uint64_t cell_seen(const SettleCell *c) {
-        return c->resident_bytes == UINT64_MAX ? c->size_bytes : MAX(c->size_bytes, c->resident_bytes);
-}
-
-/* Lots of the tier that it gives which have come back, by what the host sees now. */
-static uint64_t lots_seen(const Step *s, const Account *a, const SettleFacts *f) {
-        Tier gives = ticket_gives(&a->ticket);
-        uint64_t holding = account_holding(a, &s->l->terms, gives), seen = cell_seen(&f->cells[gives]);
-
-        return holding > seen ? (holding - seen) / terms_lot_bytes(&s->l->terms, gives) : 0;
-}
-
-static void ticket_deliver(Step *s, Account *a, uint64_t in_escrow) {
+/* there: lots that are with the host now. Fewer than in escrow: whoever gave them has them again, as a VM
+ * that was started anew, so they were not given. */
+static void ticket_see(Step *s, Account *a, uint64_t there) {
         Ticket *t = &a->ticket;
-        uint64_t before = ticket_escrow(t);
+        uint64_t escrow = ticket_escrow(t), most = ticket_open_lots(t);
 
-        if (in_escrow <= before)
-                return; /* what is in escrow cannot come back by itself: no device was asked to grow */
-        t->delivered += in_escrow - before;
-        tell(s, SETTLE_DELIVERED, a, in_escrow - before);
+        there = MIN(there, most);
+        if (there < escrow) {
+                t->returned += escrow - there;
+                tell(s, SETTLE_TAKEN_BACK, a, escrow - there);
+        } else if (there > escrow) {
+                t->delivered += there - escrow;
+                tell(s, SETTLE_DELIVERED, a, there - escrow);
+        }
 }
 
-/* The clock runs for a frozen VM too: others wait for it. */
 static void step_see_vm(Step *s, Account *a) {
+        const Terms *terms = &s->l->terms;
         const SettleFacts *f = facts_find(s, a->id);
         Ticket *t = &a->ticket;
+        Tier gives = ticket_gives(t);
+        uint64_t holding = account_holding(a, terms, gives), held = cell_held(&f->cells[gives]);
 
-        if (t->lots == 0 || t->closing)
+        if (t->lots == 0 || !facts_are_usable(f))
                 return;
-        if (!f->frozen)
-                ticket_deliver(s, a, MIN(lots_seen(s, a, f), ticket_open_lots(t)));
-        if (s->l->now - t->opened_at < s->policy->settle_usec || ticket_escrow(t) == ticket_open_lots(t))
-                return;
-        tell(s, SETTLE_LATE, a, ticket_open_lots(t) - ticket_escrow(t));
-        t->closing = true;
+        ticket_see(s, a, holding > held ? (holding - held) / terms_lot_bytes(terms, gives) : 0);
 }
 
 uint64_t settlement_free(const Ledger *l, const SettleFacts facts[], size_t n_facts, Tier tier,
@@ -242,9 +118,8 @@ uint64_t settlement_free(const Ledger *l, const SettleFacts facts[], size_t n_fa
         uint64_t free = capacity_bytes;
 
         for (size_t i = 0; i < n_facts; i++) {
-                const SettleCell *c = &facts[i].cells[tier];
                 const Account *a = ledger_find(l, facts[i].id);
-                uint64_t used = MAX(cell_seen(c), c->requested_bytes);
+                uint64_t used = cell_held(&facts[i].cells[tier]);
 
                 if (a)
                         used = MAX(used, account_holding(a, &l->terms, tier));
@@ -253,85 +128,115 @@ uint64_t settlement_free(const Ledger *l, const SettleFacts facts[], size_t n_fa
         return free;
 }
 
-/* The pool gives at once what it has. */
+/* The pool gives at once what it has; what it has not, it will not have later. */
 static void step_see_pool(Step *s) {
-        Ticket *t = &s->l->pool.ticket;
-        uint64_t lots;
+        Account *pool = &s->l->pool;
+        Ticket *t = &pool->ticket;
+        Tier gives = ticket_gives(t);
+        uint64_t missing;
 
-        if (t->lots == 0 || t->closing)
+        if (t->lots == 0)
                 return;
-        lots = settlement_free(s->l, s->facts, s->n_facts, ticket_gives(t), s->capacity[ticket_gives(t)]) /
-               terms_lot_bytes(&s->l->terms, ticket_gives(t));
-        ticket_deliver(s, &s->l->pool, MIN(lots, ticket_open_lots(t)));
-        if (ticket_escrow(t) < ticket_open_lots(t)) {
-                tell(s, SETTLE_LATE, &s->l->pool, ticket_open_lots(t) - ticket_escrow(t));
+        ticket_see(s, pool, settlement_free(s->l, s->facts, s->n_facts, gives, s->capacity[gives]) /
+                                    terms_lot_bytes(&s->l->terms, gives));
+        missing = ticket_open_lots(t) - ticket_escrow(t);
+        if (missing > 0) {
+                tell(s, SETTLE_LATE, pool, missing);
                 t->closing = true;
         }
 }
+
+/* ---- exchange ---- */
 
 /* The accounts and, as the last one, the pool. */
 static Account *account_at(const Step *s, size_t i) {
         return i < s->l->n_accounts ? &s->l->accounts[i] : &s->l->pool;
 }
 
-static bool sells(const Account *a) {
-        return a->ticket.lots < 0;
+static bool is_on_side(const Account *a, bool seller) {
+        return a->ticket.lots != 0 && (a->ticket.lots < 0) == seller;
 }
 
-/* Whose lot is exchanged next: who has been paid least; among equals the smaller id. */
-static Account *next_to_pay(const Step *s, bool seller) {
-        Account *best = NULL;
-
-        for (size_t i = 0; i <= s->l->n_accounts; i++) {
-                Account *a = account_at(s, i);
-
-                if (a->ticket.lots != 0 && sells(a) == seller && ticket_escrow(&a->ticket) > 0 &&
-                    (!best || a->ticket.paid < best->ticket.paid))
-                        best = a;
-        }
-        return best;
+/* Lots in escrow that are paid when everybody is paid up to this level. */
+static uint64_t lots_to_level(const Account *a, uint64_t level) {
+        return level > a->ticket.paid ? MIN(level - a->ticket.paid, ticket_escrow(&a->ticket)) : 0;
 }
 
-static void step_exchange(Step *s) {
-        Account *seller, *buyer;
-
-        for (size_t i = 0; i <= s->l->n_accounts; i++)
-                s->paid_before[i] = account_at(s, i)->ticket.paid;
-        while ((seller = next_to_pay(s, true)) && (buyer = next_to_pay(s, false))) {
-                seller->ticket.paid++;
-                seller->position--;
-                buyer->ticket.paid++;
-                buyer->position++;
-        }
-        for (size_t i = 0; i <= s->l->n_accounts; i++) {
-                const Account *a = account_at(s, i);
-
-                if (a->ticket.paid > s->paid_before[i])
-                        tell(s, SETTLE_PAID, a, a->ticket.paid - s->paid_before[i]);
-        }
-}
-
-static uint64_t open_lots_of_side(const Step *s, bool seller) {
+static uint64_t side_to_level(const Step *s, bool seller, uint64_t level) {
         uint64_t lots = 0;
 
-        for (size_t i = 0; i <= s->l->n_accounts; i++) {
-                const Account *a = account_at(s, i);
-
-                if (a->ticket.lots != 0 && sells(a) == seller)
-                        lots += ticket_open_lots(&a->ticket);
-        }
+        for (size_t i = 0; i <= s->l->n_accounts; i++)
+                if (is_on_side(account_at(s, i), seller))
+                        lots += lots_to_level(account_at(s, i), level);
         return lots;
 }
 
-/* Nobody left who could pay: what is in escrow goes back, and nothing more is waited for. */
+/* As if lot by lot: who was paid least is paid next, among equals the smaller id, the pool last. */
+static void side_pay(Step *s, bool seller, uint64_t lots) {
+        uint64_t level = 0, above = MARKET_LOTS_MAX + 1;
+
+        while (above - level > 1) {
+                uint64_t middle = level + (above - level) / 2;
+
+                if (side_to_level(s, seller, middle) <= lots)
+                        level = middle;
+                else
+                        above = middle;
+        }
+        lots -= side_to_level(s, seller, level);
+        for (size_t i = 0; i <= s->l->n_accounts; i++) {
+                Account *a = account_at(s, i);
+                uint64_t n;
+
+                if (!is_on_side(a, seller))
+                        continue;
+                n = lots_to_level(a, level);
+                if (lots > 0 && a->ticket.paid + n == level && ticket_escrow(&a->ticket) > n) {
+                        n++;
+                        lots--;
+                }
+                if (n == 0)
+                        continue;
+                a->ticket.paid += n;
+                a->position += seller ? -(int64_t) n : (int64_t) n;
+                tell(s, SETTLE_PAID, a, n);
+        }
+}
+
+static void step_exchange(Step *s) {
+        uint64_t lots =
+                MIN(side_to_level(s, true, MARKET_LOTS_MAX), side_to_level(s, false, MARKET_LOTS_MAX));
+
+        if (lots == 0)
+                return;
+        side_pay(s, true, lots);
+        side_pay(s, false, lots);
+}
+
+/* ---- the end ---- */
+
+static bool side_is_open(const Step *s, bool seller) {
+        for (size_t i = 0; i <= s->l->n_accounts; i++)
+                if (is_on_side(account_at(s, i), seller) && ticket_open_lots(&account_at(s, i)->ticket) > 0)
+                        return true;
+        return false;
+}
+
+/* What is in escrow goes back when nobody is left who could pay for it, or when the time is over: tickets of
+ * later clearings have partners of their own, and must not keep it waiting. */
 static void step_unwind(Step *s) {
+        const bool open[] = { side_is_open(s, false), side_is_open(s, true) }; /* [seller] */
+
         for (size_t i = 0; i <= s->l->n_accounts; i++) {
                 Account *a = account_at(s, i);
                 Ticket *t = &a->ticket;
-                uint64_t escrow = ticket_escrow(t);
+                bool late = ticket_age(s, t) >= s->policy->settle_usec;
+                uint64_t escrow = ticket_escrow(t), missing = ticket_open_lots(t) - escrow;
 
-                if (t->lots == 0 || open_lots_of_side(s, !sells(a)) > 0)
+                if (t->lots == 0 || (!late && open[!is_on_side(a, true)]))
                         continue;
+                if (late && missing > 0)
+                        tell(s, SETTLE_LATE, a, missing);
                 if (!t->closing) {
                         t->closing = true;
                         s->out->changed = true;
@@ -351,73 +256,95 @@ static void step_end(Step *s) {
                         continue;
                 tell(s, SETTLE_ENDED, a, a->ticket.paid);
                 if (a->ticket.paid > 0)
-                        a->last_direction = sells(a) ? -1 : 1;
+                        a->last_direction = a->ticket.lots < 0 ? -1 : 1;
                 a->ended_at = s->l->now;
                 a->ticket = (Ticket) { 0 };
         }
 }
 
-/* The size that a cell should have now: what the account owns; less, step by step, while lots are to come.
- */
-static uint64_t cell_goal(const Step *s, const Account *a, const SettleFacts *f, Tier tier) {
-        const Terms *terms = &s->l->terms;
-        const SettleCell *c = &f->cells[tier];
-        uint64_t goal = account_owned(a, terms, tier), step = s->policy->step_bytes;
+/* ---- sizes ---- */
+
+/* Down to whole blocks of the device. */
+static uint64_t cell_round(const SettleCell *c, uint64_t block, uint64_t bytes) {
         uint64_t most = c->boot_bytes + c->device_max_bytes;
 
-        if (a->ticket.lots != 0 && ticket_gives(&a->ticket) == tier) {
-                uint64_t come = (ticket_open_lots(&a->ticket) - ticket_escrow(&a->ticket)) *
-                                terms_lot_bytes(terms, tier);
-
-                goal -= MIN(come, goal);
-        }
-        goal = MAX(MIN(goal, most), c->boot_bytes);
-        if (goal < c->size_bytes && c->size_bytes - goal > step)
-                goal = (c->size_bytes - step + terms->block_bytes - 1) / terms->block_bytes *
-                       terms->block_bytes;
-        return goal;
+        bytes = MIN(bytes, most);
+        return bytes <= c->boot_bytes ? c->boot_bytes
+                                      : c->boot_bytes + (bytes - c->boot_bytes) / block * block;
 }
 
-/* Growth waits until the host has the room, whatever the ledger says: what was asked for and what is seen
- * counts for every VM, so that a size is never asked for twice over. */
+/* The size that a cell should come to in the end: what the account owns, less what it still has to give. */
+static uint64_t cell_goal(const Step *s, const Account *a, const SettleCell *c, Tier tier) {
+        const Terms *terms = &s->l->terms;
+        uint64_t goal = account_owned(a, terms, tier), to_come;
+
+        if (ticket_gives_of(&a->ticket, tier)) {
+                to_come = ticket_open_lots(&a->ticket) - ticket_escrow(&a->ticket);
+                goal -= MIN(to_come * terms_lot_bytes(terms, tier), goal);
+        }
+        return cell_round(c, terms->block_bytes, goal);
+}
+
+/* One step at a time; the next one when the host has seen the last one done. */
+static uint64_t cell_shrink(const Step *s, const SettleCell *c, uint64_t goal) {
+        uint64_t step = s->policy->step_bytes, block = s->l->terms.block_bytes;
+
+        if (c->size_bytes <= goal)
+                return goal;
+        if (c->requested_bytes < c->size_bytes && c->requested_bytes >= goal)
+                return c->requested_bytes;
+        return MAX(goal, cell_round(c, block, c->size_bytes - MIN(step, c->size_bytes)));
+}
+
+/* Whether it has, or may take, more of another tier than it owns: then nothing of it grows, so that it never
+ * holds more than it is worth. */
+static bool owes(const Step *s, const Account *a, const SettleFacts *f, Tier grows) {
+        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
+                const SettleCell *c = &f->cells[tier];
+                uint64_t least = MAX(account_owned(a, &s->l->terms, tier), c->boot_bytes);
+
+                if (tier != grows && MAX(c->size_bytes, c->requested_bytes) > least)
+                        return true;
+        }
+        return false;
+}
+
+/* Growth waits until the host has the room, whatever the ledger says. */
 static void step_ask(Step *s, Tier tier) {
-        uint64_t used = 0, free;
+        uint64_t used = 0, room;
 
         for (size_t i = 0; i < s->n_facts; i++)
-                used += MAX(cell_seen(&s->facts[i].cells[tier]), s->facts[i].cells[tier].requested_bytes);
-        free = s->capacity[tier] - MIN(s->capacity[tier], used);
+                used = add_saturated(used, cell_held(&s->facts[i].cells[tier]));
+        room = s->capacity[tier] - MIN(s->capacity[tier], used);
         for (size_t i = 0; i < s->l->n_accounts; i++) {
                 const Account *a = &s->l->accounts[i];
                 const SettleFacts *f = facts_find(s, a->id);
                 const SettleCell *c = &f->cells[tier];
-                uint64_t goal, now = MAX(cell_seen(c), c->requested_bytes);
+                uint64_t goal, held = cell_held(c);
 
-                if (f->frozen)
+                if (!facts_are_usable(f))
                         continue;
-                goal = cell_goal(s, a, f, tier);
-                if (goal > now) {
-                        goal = now +
-                               MIN(goal - now, free) / s->l->terms.block_bytes * s->l->terms.block_bytes;
-                        free -= goal - now;
-                }
+                goal = cell_goal(s, a, c, tier);
+                if (goal > held) {
+                        uint64_t grows = owes(s, a, f, tier) ? 0 : MIN(goal - held, room);
+
+                        goal = MAX(cell_round(c, s->l->terms.block_bytes, held + grows), c->requested_bytes);
+                        room -= goal > held ? goal - held : 0;
+                } else
+                        goal = cell_shrink(s, c, goal);
                 if (goal != c->requested_bytes)
                         s->out->targets[s->out->n_targets++] = (SizeTarget) { a->id, tier, goal };
         }
 }
 
+/* ---- a step ---- */
+
 static int facts_check(const Step *s) {
         const AccountId pool = { { 0 } };
 
-        for (size_t i = 0; i < s->n_facts; i++) {
-                const SettleFacts *f = &s->facts[i];
-
-                if (id_compare(&f->id, i == 0 ? &pool : &s->facts[i - 1].id) <= 0)
+        for (size_t i = 0; i < s->n_facts; i++)
+                if (memcmp(&s->facts[i].id, i == 0 ? &pool : &s->facts[i - 1].id, sizeof(pool)) <= 0)
                         return -EINVAL;
-                for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                        if (f->cells[tier].boot_bytes > INT64_MAX / 4 ||
-                            f->cells[tier].device_max_bytes > INT64_MAX / 4)
-                                return -EINVAL;
-        }
         return s->policy->step_bytes < s->l->terms.block_bytes ? -EINVAL : 0;
 }
 
@@ -429,17 +356,16 @@ void settlement_done(Settlement *s) {
 
 int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts facts[], size_t n_facts,
                     const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret) {
-        _cleanup_free_ uint64_t *paid_before = calloc(l->n_accounts + 1, sizeof(*paid_before));
         Settlement out = { 0 };
-        Step s = { l, policy, facts, n_facts, capacity_bytes, paid_before, &out, 0 };
+        Step s = { l, policy, facts, n_facts, capacity_bytes, &out, 0 };
 
         if (facts_check(&s) < 0)
                 return -EINVAL;
-        /* Each account may deliver, be late, be paid, be given back and end; or go. */
+        /* Each account may deliver, be paid, be late, be given back and end; or go. */
         s.events_max = 5 * (l->n_accounts + 1);
         out.events = calloc(s.events_max, sizeof(*out.events));
         out.targets = calloc(_TIER_MAX * l->n_accounts + 1, sizeof(*out.targets));
-        if (!paid_before || !out.events || !out.targets) {
+        if (!out.events || !out.targets) {
                 settlement_done(&out);
                 return -ENOMEM;
         }
@@ -457,64 +383,58 @@ int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts fac
         return 0;
 }
 
-/* ---- checks and words ---- */
+/* ---- words ---- */
 
-static const char *ticket_fault(const Ticket *t) {
-        if (t->lots == 0)
-                return t->delivered || t->paid || t->returned || t->closing ? "a ticket of no lots has some"
-                                                                            : NULL;
-        if (t->lots > MARKET_LOTS_MAX || t->lots < -MARKET_LOTS_MAX)
-                return "a ticket is beyond all bounds";
-        if (t->delivered > ticket_lots(t))
-                return "more was delivered than the ticket is for";
-        if (t->paid > t->delivered || t->returned > t->delivered - t->paid)
-                return "more was paid or returned than was delivered";
-        return NULL;
-}
+/* "1 lot of 32 MiB DRAM" */
+typedef struct LotsText {
+        char text[80];
+} LotsText;
 
-int ledger_check(const Ledger *l, const char **ret_what) {
-        int64_t sum = l->pool.position;
-        const char *what = ticket_fault(&l->pool.ticket);
+static LotsText lots_text(const SettleEvent *e, const Terms *t, uint64_t lots) {
+        LotsText r;
 
-        for (size_t i = 0; i < l->n_accounts && !what; i++) {
-                const Account *a = &l->accounts[i];
-                uint64_t blocks[_TIER_MAX];
-
-                if (id_compare(&a->id, i == 0 ? &l->pool.id : &l->accounts[i - 1].id) <= 0)
-                        what = "the accounts are not in order";
-                else if (a->position > MARKET_LOTS_MAX || a->position < -MARKET_LOTS_MAX)
-                        what = "a position is beyond all bounds";
-                else if (terms_holding(&l->terms, a->entitlement_blocks, a->position, blocks) < 0)
-                        what = "a position is more than its entitlement is worth";
-                else
-                        what = ticket_fault(&a->ticket);
-                sum += a->position;
-        }
-        if (!what && sum != 0)
-                what = "the positions do not sum to zero";
-        if (ret_what)
-                *ret_what = what;
-        return what ? -EINVAL : 0;
+        snprintf(r.text, sizeof(r.text), "%" PRIu64 " lot%s of %" PRIu64 " MiB %s", lots,
+                 lots == 1 ? "" : "s", terms_lot_bytes(t, e->gives) >> 20,
+                 e->gives == TIER_DRAM ? "DRAM" : "slow memory");
+        return r;
 }
 
 int settle_event_describe(const SettleEvent *e, const Terms *t, char *buf, size_t size) {
-        static const char *const formats[] = {
-                [SETTLE_DELIVERED] = "gave %" PRIu64 " lots of %" PRIu64 " MiB %s back to the host",
-                [SETTLE_PAID] = "was paid for %" PRIu64 " lots of %" PRIu64 " MiB %s",
-                [SETTLE_RETURNED] =
-                        "gets %" PRIu64 " lots of %" PRIu64 " MiB %s back, as nobody can pay for them",
-                [SETTLE_LATE] = "did not give %" PRIu64 " lots of %" PRIu64 " MiB %s back in time",
-                [SETTLE_ENDED] = "ended its trade, in which it sold %" PRIu64 " lots of %" PRIu64 " MiB %s",
-                [SETTLE_GONE] = "is gone, with %" PRIu64 " lots of %" PRIu64 " MiB %s still to be traded",
-        };
-        int n;
+        const Ticket *ticket = &e->ticket;
+        LotsText some = lots_text(e, t, e->lots), all = lots_text(e, t, ticket_lots(ticket));
+        int n = -1;
 
-        if ((unsigned) e->type >= _SETTLE_EVENT_MAX)
-                return -EINVAL;
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-        n = snprintf(buf, size, formats[e->type], e->lots, terms_lot_bytes(t, e->gives) >> 20,
-                     tier_to_string(e->gives));
-#pragma GCC diagnostic pop
+        switch (e->type) {
+        case SETTLE_DELIVERED:
+                n = snprintf(buf, size, "gave %s back to the host: %" PRIu64 " of %" PRIu64 " have come",
+                             some.text, ticket->delivered - MIN(ticket->returned, ticket->delivered),
+                             ticket_lots(ticket));
+                break;
+        case SETTLE_PAID:
+                n = snprintf(buf, size, "was paid for %s: %" PRIu64 " of %" PRIu64 " are traded", some.text,
+                             ticket->paid, ticket_lots(ticket));
+                break;
+        case SETTLE_RETURNED:
+                n = snprintf(buf, size, "gets %s back, as nobody paid for it", some.text);
+                break;
+        case SETTLE_TAKEN_BACK:
+                n = snprintf(buf, size, "has %s again that it had given: not traded", some.text);
+                break;
+        case SETTLE_LATE:
+                n = snprintf(buf, size,
+                             "did not give its memory back within %" PRIu64 " s: %" PRIu64
+                             " of %s did not come",
+                             e->waited / USEC_PER_SEC, e->lots, all.text);
+                break;
+        case SETTLE_ENDED:
+                n = snprintf(buf, size, "ended its trade at %" PRIu64 " of %s, in %" PRIu64 " s", e->lots,
+                             all.text, e->waited / USEC_PER_SEC);
+                break;
+        case SETTLE_GONE:
+                n = snprintf(buf, size, "is gone; %s of its trade are void", some.text);
+                break;
+        case _SETTLE_EVENT_MAX:
+                break;
+        }
         return n < 0 ? -EINVAL : 0;
 }

@@ -17,6 +17,8 @@
 
 #include "core/market.h"
 
+#define BYTES_MAX (UINT64_C(1) << 62) /* of a cell or a holding: sums of two fit 64 bits */
+
 typedef struct AccountId {
         uint8_t bytes[16]; /* the VM's UUID; all zero: the pool */
 } AccountId;
@@ -26,7 +28,7 @@ typedef struct Ticket {
         uint64_t delivered; /* lots seen to come back, ever; those not paid nor returned are in escrow */
         uint64_t paid;      /* lots exchanged */
         uint64_t returned;  /* lots given back */
-        bool closing;       /* nothing more is waited for */
+        bool closing;       /* nothing more will come; what is in escrow may still be paid */
         usec_t opened_at;
 } Ticket;
 
@@ -59,8 +61,15 @@ void ledger_remove(Ledger *l, AccountId id);
 
 /* Lots in escrow: delivered, and neither paid nor returned. */
 uint64_t ticket_escrow(const Ticket *t);
+/* Lots that it has not done with: to come, or in escrow. */
+uint64_t ticket_open_lots(const Ticket *t);
+/* All that it is for. */
+uint64_t ticket_lots(const Ticket *t);
 /* The tier that a ticket gives. */
 Tier ticket_gives(const Ticket *t);
+bool ticket_gives_of(const Ticket *t, Tier tier); /* false when there is none */
+/* Bytes of a tier that its position stands for, escrow included. */
+uint64_t account_holding(const Account *a, const Terms *t, Tier tier);
 /* Bytes that an account owns of a tier now: escrow is nobody's. */
 uint64_t account_owned(const Account *a, const Terms *t, Tier tier);
 /* The least and the most that its position may become within these sizes (floors, boot memory; ceilings,
@@ -75,22 +84,25 @@ typedef struct SettleCell {
         uint64_t boot_bytes, device_max_bytes;
         uint64_t requested_bytes; /* of boot memory and device together: what QEMU was asked for last */
         uint64_t size_bytes;      /* boot memory and what is plugged, as the host sees it */
-        uint64_t resident_bytes;  /* of QEMU on this tier's nodes; UINT64_MAX: not known */
+        uint64_t resident_bytes;  /* of this cell's RAM in QEMU (not of QEMU's own memory, which would
+                                   * keep a VM from ever having given); UINT64_MAX: not known */
 } SettleCell;
 
 /* What the host sees of one VM. */
 typedef struct SettleFacts {
         AccountId id;
-        bool frozen; /* migrating, paused, resetting: nothing is asked for, and nothing counts as delivered
-                      */
+        bool frozen; /* migrating, paused, resetting: nothing is asked for, and nothing counts as given. Time
+                      * goes on: others wait for it */
         SettleCell cells[_TIER_MAX];
 } SettleFacts;
 
 typedef enum SettleEventType {
         SETTLE_DELIVERED, /* lots seen to come back */
         SETTLE_PAID,      /* lots exchanged */
-        SETTLE_RETURNED,  /* lots given back, as nobody can pay for them */
-        SETTLE_LATE,      /* the time is over: lots never came */
+        SETTLE_RETURNED,  /* lots given back, as nobody can pay for them, or the time is over */
+        SETTLE_TAKEN_BACK, /* lots in escrow that its VM has again, as it was started anew, say; for the
+                            * pool: that something else took */
+        SETTLE_LATE,      /* lots that never came: the time is over, or the pool has no more */
         SETTLE_ENDED,     /* paid is what came of it */
         SETTLE_GONE,      /* the VM is gone, and its position the pool's */
         _SETTLE_EVENT_MAX,
@@ -102,15 +114,17 @@ typedef struct SettleEvent {
         Tier gives;
         uint64_t lots;   /* what the event is about */
         Ticket ticket;   /* after it */
+        usec_t waited;   /* since the ticket was opened */
 } SettleEvent;
 
-/* One line for people without the VM's name: "gave 3 of 4 lots of 32 MiB DRAM". */
+/* One line for people, to follow the VM's name: "was paid for 1 lot of 32 MiB DRAM: 3 of 4 are traded".
+ * Returns 0, or -EINVAL for no event. */
 int settle_event_describe(const SettleEvent *e, const Terms *t, char *buf, size_t size);
 
 typedef struct SizeTarget {
         AccountId id;
         Tier tier;
-        uint64_t bytes; /* of boot memory and device together; within both */
+        uint64_t bytes; /* boot memory plus whole blocks of the device, up to its maximum */
 } SizeTarget;
 
 typedef struct Settlement {
@@ -124,8 +138,15 @@ typedef struct Settlement {
 void settlement_done(Settlement *s);
 
 /* One step. facts ascend by id; an account without facts is gone, and removed; facts without an account are
- * passed over. capacity_bytes: what all VMs together may hold of each tier. Of the policy: settle_usec,
- * step_bytes. Returns 0, or -ENOMEM or -EINVAL with nothing changed. */
+ * passed over, but count as held. capacity_bytes: what all VMs together may hold of each tier. Of the
+ * policy: settle_usec, step_bytes. Returns 0, or -ENOMEM or -EINVAL (facts out of order, step_bytes below a
+ * block) with nothing changed.
+ *
+ * In order: what the host sees is delivered; lots that both sides have in escrow are exchanged; what nobody
+ * can pay for goes back; then sizes. A cell grows only within the room that the host has beside all that is
+ * held or was asked for, and while no other cell of its VM is larger than what it owns: so neither the host
+ * nor a VM's worth is exceeded, in whatever order the targets are carried out, and if only some of them. A
+ * VM that was started anew, at other sizes than it owns, comes to them by the same rules. */
 int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts facts[], size_t n_facts,
                     const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret);
 

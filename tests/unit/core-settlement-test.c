@@ -328,7 +328,7 @@ static void test_words(void **state) {
         assert_int_equal(r->out.n_events, 1);
         assert_return_code(settle_event_describe(&r->out.events[0], &r->ledger.terms, text, sizeof(text)),
                            0);
-        assert_string_equal(text, "gave 1 lots of 32 MiB dram back to the host");
+        assert_string_equal(text, "gave 1 lot of 32 MiB DRAM back to the host: 1 of 1 have come");
 }
 
 int main(void) {
