@@ -180,34 +180,37 @@ static uint64_t device_number(const char *device, const char *name) {
         return p ? strtoull(strchr(p, '>') + 1, NULL, 10) : 0;
 }
 
+/* What a device was asked for, and has plugged, into the XML. */
+void fake_plug(unsigned cell, uint64_t requested, uint64_t current) {
+        char alias[32], text[128], *device = NULL, *before = fake.xml, *behind;
+
+        snprintf(alias, sizeof(alias), "ua-hmvisor-%s", cell == 0 ? "dram" : "slow");
+        for (char *p = fake.xml; (p = strstr(p, "<requested")) && p < strstr(fake.xml, alias); p++)
+                device = p;
+        if (!device || !(behind = strdup(strstr(device, "</target>"))))
+                abort();
+        fake.requested[cell] = requested;
+        fake.current[cell] = current;
+        *device = '\0';
+        snprintf(text, sizeof(text),
+                 "<requested unit='KiB'>%llu</requested><current unit='KiB'>%llu</current>",
+                 (unsigned long long) requested / 1024, (unsigned long long) current / 1024);
+        if (asprintf(&fake.xml, "%s%s%s", before, text, behind) < 0)
+                abort();
+        free(before);
+        free(behind);
+}
+
 /* The guest plugs and unplugs at once, but for one that refuses to give memory back. */
 static void answer_update(const FakeCall *c) {
-        unsigned cell = (unsigned) device_number(c->text, "node");
-        uint64_t requested = device_number(c->text, "requested"), current = requested;
-        char alias[32], text[128], *device, *end, *rest;
+        unsigned cell = device_number(c->text, "node") != 0;
+        uint64_t requested = device_number(c->text, "requested") * 1024;
 
         if (fake.update_error)
                 return answer(c, OUTCOME_FAILED, fake.update_error);
         fake.n_updates++;
-        snprintf(alias, sizeof(alias), "ua-hmvisor-%s", cell == 0 ? "dram" : "slow");
-        device = fake.xml;
-        for (char *p = fake.xml; (p = strstr(p, "<requested")) && p < strstr(fake.xml, alias); p++)
-                device = p;
-        if (fake.guest_keeps && requested * 1024 < fake.current[cell])
-                current = fake.current[cell] / 1024;
-        fake.requested[cell] = requested * 1024;
-        fake.current[cell] = current * 1024;
-        rest = strstr(device, "</target>");
-        end = strdup(rest);
-        *device = '\0';
-        snprintf(text, sizeof(text),
-                 "<requested unit='KiB'>%llu</requested><current unit='KiB'>%llu</current>",
-                 (unsigned long long) requested, (unsigned long long) current);
-        device = fake.xml;
-        if (asprintf(&fake.xml, "%s%s%s", device, text, end) < 0)
-                abort();
-        free(device);
-        free(end);
+        fake.grew_first = fake.grew_first || (requested > fake.requested[cell] && fake.n_updates == 1);
+        fake_plug(cell, requested, fake.guest_keeps ? MAX(requested, fake.current[cell]) : requested);
         answer(c, OUTCOME_OK, NULL);
 }
 

@@ -28,6 +28,7 @@ typedef struct Fake {
         size_t table_size;
         uint64_t requested[2], current[2]; /* of the devices, as asked for last and as plugged; bytes */
         unsigned n_updates;
+        bool grew_first; /* the first size asked for was a larger one */
         bool guest_keeps;         /* it unplugs nothing */
         const char *update_error; /* libvirt refuses to resize */
         bool libvirt_gone; /* calls fail with NO_LIBVIRT */
@@ -40,4 +41,6 @@ extern Fake fake;
 void fake_event(VirtEventType type, VirtState state, int id, bool agent_connected);
 /* Answers what was asked, also what is asked meanwhile. */
 void fake_answer(void);
+/* Sizes of a cell's device, from here on. */
+void fake_plug(unsigned cell, uint64_t requested, uint64_t current);
 void fake_reset(void);

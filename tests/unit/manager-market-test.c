@@ -1,0 +1,427 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * The manager's market against a scripted libvirt (fake-virt.h), with the host's free memory on the other
+ * side: a trade from command to sizes, a guest that refuses, a daemon that dies in between, a journal that
+ * cannot be written, and what users may not ask for.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/log.h"
+#include "base/units.h"
+#include "fake-virt.h"
+#include "manager-internal.h"
+#include "temp-root.h"
+
+#define PLAIN                                                                                               \
+        "<domain type='kvm'><name>vm</name><uuid>" FAKE_UUID "</uuid><memory unit='MiB'>1024</memory>"      \
+        "<vcpu>2</vcpu><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os>"                       \
+        "<features><acpi/></features><cpu mode='host-passthrough'/><devices>"                               \
+        "<emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"
+
+/* Bound with 256 MiB of DRAM, half of it at boot, and 512 MiB of slow memory, up to 512 MiB and 1536 MiB. */
+#define BOOT (128 * MIB)
+#define DRAM (128 * MIB)
+#define SLOW (384 * MIB)
+#define LOT (32 * MIB)
+
+typedef struct Fixture {
+        sd_event *event;
+        Manager *m;
+        unsigned n_replies;
+        Outcome outcome;
+        char events[4096];
+} Fixture;
+
+static usec_t settle_usec;
+
+static void on_event(const ManagerEvent *e, void *userdata) {
+        Fixture *f = userdata;
+        size_t used = strlen(f->events);
+
+        snprintf(f->events + used, sizeof(f->events) - used, "%s: %s\n", e->kind, e->message);
+}
+
+static void start(Fixture *f, const char *words) {
+        char journal[128];
+        Conf conf = { .lease_usec = 30 * USEC_PER_SEC,
+                      .sample_usec = 200000,
+                      .host = host_policy_default(),
+                      .domain = domain_policy_default(),
+                      .dram_nodes = strdup("0"),
+                      .slow_nodes = strdup("1"),
+                      .log_level = LOG_CRIT };
+        Outcome o = {};
+
+        snprintf(journal, sizeof(journal), "%s/journal", root);
+        conf.journal_path = strdup(journal);
+        conf.host.epoch_usec = 3600 * USEC_PER_SEC; /* the tests make the epochs */
+        conf.host.market.enabled = true;
+        conf.host.market.use_pool = true;
+        conf.host.market.epoch_usec = 1;
+        conf.host.market.cooldown_usec = conf.host.market.dwell_usec = 0;
+        conf.host.market.settle_usec = settle_usec;
+        assert_int_equal(policy_parse(words, &conf.domain, &o), 0);
+        assert_int_equal(sd_event_new(&f->event), 0);
+        assert_true(sd_event_run(f->event, 0) >= 0);
+        assert_int_equal(manager_new(f->event, &conf, &f->m), 0);
+        assert_int_equal(manager_set_config_root(f->m, root), 0);
+        manager_set_hooks(f->m, &(ManagerHooks) { .event = on_event, .userdata = f });
+        fake_event(VIRT_CONNECTED, 0, -1, false);
+        fake_event(VIRT_DOMAIN, VIRT_STATE_RUNNING, 1, false);
+        fake_event(VIRT_LISTED, 0, -1, false);
+        fake_answer();
+}
+
+static void setup_with(Fixture *f, const char *words, usec_t settle) {
+        const BindOptions bind = { .dram_bytes = BOOT + DRAM,
+                                   .slow_bytes = BOOT + SLOW,
+                                   .min_dram_bytes = BOOT,
+                                   .min_slow_bytes = BOOT,
+                                   .max_dram_bytes = 512 * MIB,
+                                   .max_slow_bytes = 1536 * MIB,
+                                   .extension_path = "/x.so",
+                                   .tiers = { { .nodes = "0", .cpus = "0-1", .distance = 10 },
+                                              { .nodes = "1", .distance = 28 } } };
+        Outcome o = {};
+
+        root_make();
+        put("/sys/devices/system/node/online", "0-1\n");
+        for (unsigned i = 0; i < 2; i++) {
+                char path[96];
+
+                snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/meminfo", i);
+                put(path, i == 0 ? "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 1048576 kB\n"
+                                 : "Node 1 MemTotal: 2097152 kB\nNode 1 MemFree: 2097152 kB\n");
+                snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", i);
+                put(path, i == 0 ? "0-1\n" : "\n");
+                snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/distance", i);
+                put(path, i == 0 ? "10 28\n" : "28 10\n");
+        }
+        *f = (Fixture){};
+        fake_reset();
+        if (domain_xml_bind(PLAIN, &bind, &fake.xml, &o) < 0)
+                fail_msg("%s", o.text);
+        fake_plug(0, DRAM, DRAM);
+        fake_plug(1, SLOW, SLOW);
+        settle_usec = settle;
+        start(f, words);
+}
+
+static void setup(Fixture *f, const char *words) {
+        setup_with(f, words, 60 * USEC_PER_SEC);
+}
+
+static void stop(Fixture *f) {
+        f->m = manager_free(f->m);
+        f->event = sd_event_unref(f->event);
+}
+
+static void teardown(Fixture *f) {
+        stop(f);
+        fake_reset();
+        assert_int_equal(root_remove(), 0);
+}
+
+static void epochs(Fixture *f, unsigned n) {
+        for (unsigned i = 0; i < n; i++) {
+                assert_true(sd_event_run(f->event, USEC_PER_MSEC) >= 0);
+                manager_epoch(f->m);
+                fake_answer();
+        }
+}
+
+static MarketHolding holding(Fixture *f) {
+        _cleanup_free_ MarketHolding *list = NULL;
+
+        assert_int_equal(manager_market_holdings(f->m, &list), 1);
+        return list[0];
+}
+
+
+static void assert_sizes(int64_t sold_lots) {
+        assert_int_equal(fake.current[0], (int64_t) DRAM - sold_lots * (int64_t) LOT);
+        assert_int_equal(fake.current[1], (int64_t) SLOW + sold_lots * 4 * (int64_t) LOT);
+        assert_int_equal(fake.requested[0], fake.current[0]);
+        assert_int_equal(fake.requested[1], fake.current[1]);
+}
+
+static void trade(Fixture *f, int64_t lots) {
+        _cleanup_free_ char *text = NULL;
+        Outcome o = {};
+
+        if (manager_market_trade(f->m, FAKE_UUID, lots * (int64_t) LOT, false, &text, &o) < 0)
+                fail_msg("%s", o.text);
+}
+
+static void trade_fails(Fixture *f, int64_t bytes, OutcomeCode code, const char *says) {
+        _cleanup_free_ char *text = NULL;
+        Outcome o = {};
+
+        assert_true(manager_market_trade(f->m, FAKE_UUID, bytes, false, &text, &o) < 0);
+        if (o.code != code || !strstr(o.text, says))
+                fail_msg("%d: '%s' does not say '%s'", o.code, o.text, says);
+        assert_null(text);
+}
+
+static void test_trade(void **state) {
+        _cleanup_free_ char *text = NULL;
+        _cleanup_free_ MarketTrade *history = NULL;
+        Fixture f;
+        Outcome o = {};
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        assert_true(holding(&f).has_account);
+        assert_int_equal(fake.n_updates, 0);
+        assert_int_equal(manager_market_trade(f.m, FAKE_UUID, -3 * (int64_t) LOT, true, &text, &o), 0);
+        assert_string_equal(text, "sells 3 lots: DRAM 256 MiB to 160 MiB, slow memory 512 MiB to 896 MiB");
+        epochs(&f, 3);
+        assert_int_equal(fake.n_updates, 0); /* that was a dry run */
+        trade(&f, -3);
+        epochs(&f, 10);
+        assert_sizes(3);
+        assert_false(fake.grew_first);
+        assert_int_equal(fake.n_updates,
+                         4); /* two steps down of 64 MiB at most, and two up as they are paid */
+        assert_int_equal(holding(&f).trade.account.position, -3);
+        assert_int_equal(holding(&f).last_lots, -3);
+        assert_int_equal(manager_market_history(f.m, 9, &history), 1);
+        assert_int_equal(history[0].got, -3);
+        assert_string_equal(history[0].name, "vm");
+        assert_non_null(strstr(f.events, "trade: asked to trade: sells 3 lots"));
+        assert_non_null(strstr(f.events, "trade: ended its trade at 3 of 3 lots of 32 MiB DRAM"));
+        trade(&f, 1);
+        epochs(&f, 6);
+        assert_sizes(2);
+        assert_int_equal(manager_market_withdraw(f.m, FAKE_UUID, &o), 0);
+        epochs(&f, 8);
+        assert_sizes(0);
+        assert_int_equal(holding(&f).trade.account.position, 0);
+        teardown(&f);
+}
+
+static void test_guest_refuses(void **state) {
+        Fixture f;
+
+        setup_with(&f, "Trading=yes", 1);
+        fake.guest_keeps = true;
+        epochs(&f, 3);
+        trade(&f, -1);
+        epochs(&f, 6);
+        assert_sizes(0); /* asked for, not given, and asked back */
+        assert_int_equal(fake.n_updates, 2);
+        assert_int_equal(holding(&f).trade.account.position, 0);
+        assert_non_null(strstr(f.events, "1 of 1 lot of 32 MiB DRAM did not come"));
+        teardown(&f);
+}
+
+/* What a guest gave up while it reboots, without having been asked to, it plugs again: it was not given. */
+static void test_unplugged_is_not_given(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        fake.update_error = "not now";
+        trade(&f, -2);
+        epochs(&f, 2);
+        fake_plug(0, DRAM, 0);
+        fake_event(VIRT_MEMORY_CHANGED, 0, 1, false);
+        fake_answer();
+        epochs(&f, 3);
+        assert_int_equal(holding(&f).trade.account.ticket.delivered, 0);
+        assert_int_equal(holding(&f).trade.account.position, 0);
+        fake_plug(0, DRAM, DRAM);
+        fake.update_error = NULL;
+        epochs(&f, 12);
+        assert_sizes(2);
+        assert_null(strstr(strstr(f.events, "not now") + 1, "not now")); /* said once */
+        teardown(&f);
+}
+
+static void test_restart(void **state) {
+        for (unsigned lived = 0; lived < 7; lived++) {
+                Fixture f;
+
+                setup(&f, "Trading=yes");
+                epochs(&f, 3);
+                trade(&f, -4);
+                epochs(&f, lived);
+                stop(&f);
+                start(&f, "Trading=yes");
+                epochs(&f, 12);
+                if (lived == 0)
+                        assert_sizes(0); /* nobody had heard of it yet */
+                else
+                        assert_sizes(4);
+                teardown(&f);
+        }
+}
+
+static void test_journal_fails(void **state) {
+        char path[128], lock[160];
+        MarketView v;
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        snprintf(path, sizeof(path), "%s/journal.new", root);
+        assert_int_equal(mkdir(path, 0700), 0); /* where the next version would be written */
+        snprintf(lock, sizeof(lock), "%s/in-the-way", path);
+        assert_int_equal(mkdir(lock, 0700), 0);
+        trade(&f, -1);
+        epochs(&f, 5);
+        assert_int_equal(fake.n_updates, 0);
+        manager_market_get(f.m, &v);
+        assert_non_null(strstr(v.reason, "journal"));
+        trade_fails(&f, -(int64_t) LOT, OUTCOME_FAILED, "the market stands still");
+        assert_int_equal(rmdir(lock), 0);
+        assert_int_equal(rmdir(path), 0);
+        epochs(&f, 6);
+        assert_sizes(1);
+        manager_market_get(f.m, &v);
+        assert_string_equal(v.reason, "");
+        teardown(&f);
+}
+
+static void test_journal_of_another(void **state) {
+        _cleanup_(journal_file_freep) JournalFile *other = NULL;
+        char path[128];
+        MarketView v;
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        snprintf(path, sizeof(path), "%s/journal", root);
+        assert_int_equal(journal_file_open(path, &other, NULL), 0);
+        epochs(&f, 3);
+        manager_market_get(f.m, &v);
+        assert_non_null(strstr(v.reason, "journal"));
+        assert_false(holding(&f).has_account);
+        other = journal_file_free(other);
+        epochs(&f, 3);
+        assert_true(holding(&f).has_account);
+        stop(&f);
+        put("/journal", "hmvisor-market 1 nonsense\n");
+        start(&f, "Trading=yes");
+        epochs(&f, 3);
+        manager_market_get(f.m, &v);
+        assert_non_null(strstr(v.reason, "damaged"));
+        assert_int_equal(fake.n_updates, 0);
+        teardown(&f);
+}
+
+static void test_frozen(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        trade(&f, -4);
+        epochs(&f, 1);
+        fake_event(VIRT_DOMAIN, VIRT_STATE_PAUSED, 1, false);
+        fake_answer();
+        fake.n_updates = 0;
+        epochs(&f, 5);
+        assert_int_equal(fake.n_updates, 0);
+        trade_fails(&f, -(int64_t) LOT, OUTCOME_DOMAIN_BUSY, "paused");
+        fake_event(VIRT_DOMAIN, VIRT_STATE_RUNNING, 1, false);
+        fake_event(VIRT_REBOOTED, 0, 1, false);
+        manager_epoch(f.m); /* before its XML is known again */
+        assert_int_equal(holding(&f).trade.account.ticket.lots, -4);
+        epochs(&f, 12);
+        assert_sizes(4);
+        fake_event(VIRT_DOMAIN, VIRT_STATE_OFF, -1, false);
+        fake_answer();
+        epochs(&f, 2);
+        assert_false(holding(&f).has_account);
+        teardown(&f);
+}
+
+static void on_reply(const Outcome *o, const char *text, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_replies++;
+        f->outcome = *o;
+}
+
+static void set_fails(Fixture *f, const char *words, OutcomeCode code, const char *says) {
+        Outcome o = {};
+
+        assert_true(manager_set_policy(f->m, FAKE_UUID, words, true, true, on_reply, f, &o) < 0);
+        if (o.code != code || !strstr(o.text, says))
+                fail_msg("%d: '%s' does not say '%s'", o.code, o.text, says);
+        assert_int_equal(f->n_replies, 0);
+        assert_null(fake.policy);
+}
+
+static void test_set(void **state) {
+        Fixture f;
+        Outcome o = {};
+
+        setup(&f, "");
+        epochs(&f, 3);
+        assert_false(holding(&f).has_account);
+        trade_fails(&f, -(int64_t) LOT, OUTCOME_UNSUPPORTED, "--trading on");
+        set_fails(&f, "EntitledDram=2G EntitledSlow=512M", OUTCOME_NO_ROOM, "the host has 1 GiB");
+        set_fails(&f, "EntitledDram=768M EntitledSlow=512M", OUTCOME_NO_ROOM, "bound with");
+        set_fails(&f, "EntitledDram=64M EntitledSlow=512M", OUTCOME_NO_ROOM, "boots with 128 MiB");
+        set_fails(&f, "EntitledDram=256M", OUTCOME_BAD_ARGUMENT, "go together");
+        set_fails(&f, "FloorDram=512M CeilingDram=256M", OUTCOME_BAD_ARGUMENT,
+                  "FloorDram is above CeilingDram");
+        set_fails(&f, "FloorDram=3M", OUTCOME_BAD_ARGUMENT, "multiples of 2M");
+        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Trading=yes FloorDram=192M EntitledDram=256M "
+                                            "EntitledSlow=512M", true, true, on_reply, &f, &o), 0);
+        fake_answer();
+        assert_int_equal(f.n_replies, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        epochs(&f, 3);
+        assert_true(holding(&f).has_account);
+        trade_fails(&f, -3 * (int64_t) LOT, OUTCOME_NO_ROOM, "can sell 64 MiB of DRAM at most");
+        trade_fails(&f, 100 * (int64_t) LOT, OUTCOME_NO_ROOM, "can buy");
+        trade_fails(&f, (int64_t) LOT + 1, OUTCOME_BAD_ARGUMENT, "no multiple of 32 MiB");
+        trade_fails(&f, 0, OUTCOME_BAD_ARGUMENT, "no multiple of 32 MiB");
+        trade(&f, -2);
+        epochs(&f, 8);
+        assert_sizes(2);
+        /* told to stop, it keeps what it has, and may go back */
+        f.n_replies = 0;
+        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Trading=no", true, true, on_reply, &f, &o), 0);
+        fake_answer();
+        epochs(&f, 3);
+        assert_sizes(2);
+        assert_int_equal(manager_market_withdraw(f.m, FAKE_UUID, &o), 0);
+        epochs(&f, 8);
+        assert_sizes(0);
+        epochs(&f, 1);
+        assert_false(holding(&f).has_account);
+        teardown(&f);
+}
+
+static void test_dry_run(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes DryRun=yes");
+        epochs(&f, 3);
+        trade_fails(&f, -(int64_t) LOT, OUTCOME_UNSUPPORTED, "dry run");
+        assert_false(holding(&f).has_account);
+        teardown(&f);
+}
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_trade),
+                cmocka_unit_test(test_guest_refuses),
+                cmocka_unit_test(test_unplugged_is_not_given),
+                cmocka_unit_test(test_restart),
+                cmocka_unit_test(test_journal_fails),
+                cmocka_unit_test(test_journal_of_another),
+                cmocka_unit_test(test_frozen),
+                cmocka_unit_test(test_set),
+                cmocka_unit_test(test_dry_run),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
