@@ -186,8 +186,7 @@ static void test_trade(void **state) {
         epochs(&f, 10);
         assert_sizes(3);
         assert_false(fake.grew_first);
-        assert_int_equal(fake.n_updates,
-                         4); /* two steps down of 64 MiB at most, and two up as they are paid */
+        assert_int_equal(fake.n_updates, 3); /* two steps down, of 64 MiB at most, and one up */
         assert_int_equal(holding(&f).trade.account.position, -3);
         assert_int_equal(holding(&f).last_lots, -3);
         assert_int_equal(manager_market_history(f.m, 9, &history), 1);
