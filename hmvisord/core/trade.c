@@ -346,9 +346,15 @@ static int trade_clear(Trade *t, const MarketPolicy *policy, const TradeFacts fa
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 party_offer(t, policy, &facts[i], i, &offers[i]);
-        if (policy->use_pool && t->ledger.pool.ticket.lots == 0) {
+        if (t->ledger.pool.ticket.lots == 0) {
+                int64_t position = t->ledger.pool.position;
+
                 pool.buys_at_most = free_lots(t, seen, n, TIER_SLOW, capacity[TIER_SLOW]);
                 pool.sells_at_most = free_lots(t, seen, n, TIER_DRAM, capacity[TIER_DRAM]);
+                if (!policy->use_pool) { /* what it has of VMs that are gone is for those who withdraw */
+                        pool.buys_at_most = MIN(pool.buys_at_most, (uint64_t) MAX(-position, INT64_C(0)));
+                        pool.sells_at_most = MIN(pool.sells_at_most, (uint64_t) MAX(position, INT64_C(0)));
+                }
         }
         t->epoch++;
         t->clearing = (Clearing) { 0 };

@@ -286,7 +286,6 @@ static void test_gone_and_back(void **state) {
         run(r, 12);
         assert_int_equal(trade_ledger(r->trade)->pool.position, 1);
         assert_int_equal(trade_command(r->trade, id_of(2), TRADE_WITHDRAW, 0), -ENOENT);
-        r->policy.use_pool = true;
         assert_return_code(trade_command(r->trade, id_of(1), TRADE_WITHDRAW, 0), 0);
         run(r, 40);
         assert_sizes(r, 1, 256, 512);
