@@ -88,6 +88,9 @@ static void domain_drop_conversations(Domain *d) {
         d->balanced_since = 0;
         d->key = ++d->manager->last_key;
         d->xml_asked = d->xml_again = false;
+        d->swap.asked = false;
+        if (d->resize.state == RESIZE_ASKED)
+                d->resize.state = RESIZE_UNSURE;
 }
 
 /* RAM blocks are named after libvirt's memory backends: "ram-nodeN" is cell N, "mem" and a device's alias,
@@ -257,6 +260,7 @@ void domain_update(Domain *d, const VirtEvent *e) {
                 d->id = e->id;
                 d->info = (DomainInfo){}; /* other sizes, too */
                 d->resize = (Resize){};
+                d->swap = (Swap){};
                 d->job = false;
                 d->info_known = false;
                 d->agent_connected = false;

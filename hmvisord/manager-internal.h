@@ -12,6 +12,7 @@
  *   manager-market.c    the market: facts gathered, its ledger on disk, sizes carried out, users' trades
  *   manager-market-view.c   what people see of it
  *   manager-journal.c   the core's ledger to the journal and back
+ *   manager-swap.c      what a guest swaps, by the disk's statistics
  *   manager-size.c      one size asked for at a time
  */
 #pragma once
@@ -61,6 +62,15 @@ typedef struct Resize {
         unsigned failures;             /* in a row */
 } Resize;
 
+/* What a guest reads from and writes to the disk that it swaps to. */
+typedef struct Swap {
+        bool asked, failed;            /* failed: said once for this disk */
+        char device[POLICY_NAME_SIZE];
+        uint64_t bytes;                /* ever, at `when` */
+        usec_t when;                   /* 0: not known */
+        uint64_t bytes_per_sec;        /* UINT64_MAX: not known */
+} Swap;
+
 typedef struct Market {
         JournalFile *journal;          /* NULL: not opened yet */
         bool listed;                   /* all domains that run are known */
@@ -100,6 +110,7 @@ struct Domain {
         bool held;                     /* its counters are ours in this epoch */
         uint32_t samples;              /* of this epoch */
         Resize resize;
+        Swap swap;
         uint64_t lost_order;           /* could not be sent: the core is told at the next epoch */
 
         KeptDecision decisions[DECISIONS_KEPT];
@@ -175,8 +186,15 @@ int decisions_explain(const Domain *d, size_t n, char **ret);
 /* Asks for a size of boot memory and device together. Returns 0, -EBUSY (another one is under way), or
  * -errno. */
 int domain_resize(Domain *d, const DomainCell *cell, uint64_t bytes);
+/* The same size once more, where it is not known what came of it. */
+void domain_resize_again(Domain *d);
 void domain_size_seen(Domain *d);
 uint64_t domain_size_asked(const Domain *d, const DomainCell *cell);
+
+/* manager-swap.c */
+/* Asks for it, at most once at a time; the rate is that between the last two answers. */
+void domain_look_at_swap(Domain *d);
+uint64_t domain_swap_rate(const Domain *d);   /* bytes per second, UINT64_MAX: not known */
 
 /* manager-market.c */
 AccountId market_account(const Domain *d);

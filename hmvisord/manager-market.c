@@ -75,17 +75,14 @@ static bool has_dealings(const Manager *m, const Domain *d) {
         return a && (a->position != 0 || a->ticket.lots != 0);
 }
 
-/* What has been asked for counts as held, whatever the guest has unplugged: it could plug it again, as it
- * does when it reboots. */
 static SettleCell cell_facts(const Domain *d, Tier tier) {
         const DomainCell *c = market_cell(d, tier);
-        uint64_t requested = domain_size_asked(d, c), current = c->boot_bytes + c->device_current_bytes;
 
         return (SettleCell) {
                 .boot_bytes = c->boot_bytes,
                 .device_max_bytes = c->device_max_bytes,
-                .requested_bytes = requested,
-                .size_bytes = MAX(current, requested),
+                .requested_bytes = domain_size_asked(d, c),
+                .size_bytes = c->boot_bytes + c->device_current_bytes,
                 .resident_bytes = UINT64_MAX,
         };
 }
@@ -100,7 +97,7 @@ bool market_takes_part(const Domain *d) {
 void market_facts(const Domain *d, MarketFacts *ret) {
         *ret = (MarketFacts) {
                 .id = market_account(d),
-                .swap_bytes_per_sec = UINT64_MAX,
+                .swap_bytes_per_sec = domain_swap_rate(d),
                 .available_bytes = UINT64_MAX,
         };
         for (Tier tier = 0; tier < _TIER_MAX; tier++)
@@ -239,8 +236,13 @@ static void market_look(Manager *m) {
         HASH_ITER(hh, m->domains, d, tmp) {
                 const Account *a = trade ? ledger_find(trade_ledger(trade), market_account(d)) : NULL;
 
-                if (d->id >= 0 && d->info_known &&
-                    ((a && a->ticket.lots != 0) || d->resize.state == RESIZE_UNSURE))
+                if (market_takes_part(d))
+                        domain_look_at_swap(d);
+                if (d->id < 0 || !d->info_known || domain_is_frozen(d))
+                        continue;
+                if (d->resize.state == RESIZE_UNSURE)
+                        domain_resize_again(d);
+                else if (a && a->ticket.lots != 0)
                         domain_read_xml(d);
         }
 }

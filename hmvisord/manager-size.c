@@ -68,8 +68,6 @@ static int resize_ask(Domain *d) {
 static int resize_with_libvirt(Domain *d, const DomainCell *cell, uint64_t bytes) {
         Resize *z = &d->resize;
 
-        if (z->state == RESIZE_UNSURE)
-                return resize_ask(d); /* until it is known what came of it */
         if (z->state != RESIZE_IDLE)
                 return -EBUSY;
         z->cell = cell->cell;
@@ -96,6 +94,11 @@ int domain_resize(Domain *d, const DomainCell *cell, uint64_t bytes) {
                                                                                     resize_dry };
 
         return carriers[domain_is_dry(d)](d, cell, bytes);
+}
+
+void domain_resize_again(Domain *d) {
+        if (d->resize.state == RESIZE_UNSURE)
+                (void) resize_ask(d);
 }
 
 /* XML has been read that is newer than the last answer. */

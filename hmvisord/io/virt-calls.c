@@ -113,6 +113,19 @@ static int call_get_metadata(Call *c, virDomainPtr domain) {
         return virt_outcome_from_error(domain, c->uuid, "reading its policy", &c->outcome);
 }
 
+static int call_block_stats(Call *c, virDomainPtr domain) {
+        virDomainBlockStatsStruct s;
+
+        if (virDomainBlockStats(domain, c->text, &s, sizeof(s)) < 0)
+                return virt_outcome_from_error(domain, c->uuid, "reading a disk's statistics", &c->outcome);
+        if (s.rd_bytes < 0 || s.wr_bytes < 0)
+                return outcome_set(
+                        &c->outcome, OUTCOME_UNSUPPORTED,
+                        "domain '%s': nobody counts what is read from and written to its disk '%s'",
+                        virDomainGetName(domain), c->text);
+        return asprintf(&c->reply, "%lld %lld", s.rd_bytes, s.wr_bytes) < 0 ? -ENOMEM : 0;
+}
+
 static int call_qmp(Call *c, virDomainPtr domain) {
         char *text = NULL;
         int r;
@@ -225,6 +238,9 @@ static void call_make(Virt *v, Call *c, virConnectPtr conn) {
                 break;
         case CALL_GET_METADATA:
                 (void) call_get_metadata(c, domain);
+                break;
+        case CALL_BLOCK_STATS:
+                (void) call_block_stats(c, domain);
                 break;
         case CALL_QMP:
                 (void) call_qmp(c, domain);

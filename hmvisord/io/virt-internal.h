@@ -38,6 +38,7 @@ typedef enum CallKind {
         CALL_UPDATE_DEVICE,
         CALL_SET_METADATA,
         CALL_GET_METADATA,
+        CALL_BLOCK_STATS,
         CALL_QMP,
         CALL_AGENT,
         CALL_REFRESH,      /* our own: read the state again, ends in VIRT_DOMAIN or VIRT_UNDEFINED */

@@ -526,6 +526,10 @@ int virt_get_metadata(Virt *v, const char *uuid, bool inactive, VirtCallback cb,
         return call_queue(v, c, cb, userdata);
 }
 
+int virt_block_stats(Virt *v, const char *uuid, const char *disk, VirtCallback cb, void *userdata) {
+        return call_queue(v, call_new(CALL_BLOCK_STATS, uuid, disk), cb, userdata);
+}
+
 int virt_qmp(Virt *v, const char *uuid, const char *json, int pass_fd, VirtCallback cb, void *userdata) {
         Call *c = call_new(CALL_QMP, uuid, json);
 

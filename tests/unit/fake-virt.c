@@ -10,7 +10,16 @@
 
 #define CALLS_MAX 64
 
-typedef enum Kind { GET_XML, DEFINE, UPDATE_DEVICE, SET_METADATA, GET_METADATA, QMP, AGENT } Kind;
+typedef enum Kind {
+        GET_XML,
+        DEFINE,
+        UPDATE_DEVICE,
+        BLOCK_STATS,
+        SET_METADATA,
+        GET_METADATA,
+        QMP,
+        AGENT
+} Kind;
 
 typedef struct FakeCall {
         Kind kind;
@@ -77,6 +86,10 @@ int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb,
 int virt_update_device(Virt *v, const char *uuid, const char *xml, bool live, bool config, VirtCallback cb,
                        void *userdata) {
         return call(v, UPDATE_DEVICE, xml, -1, cb, userdata);
+}
+
+int virt_block_stats(Virt *v, const char *uuid, const char *disk, VirtCallback cb, void *userdata) {
+        return call(v, BLOCK_STATS, disk, -1, cb, userdata);
 }
 
 int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config,
@@ -215,6 +228,8 @@ static void answer_update(const FakeCall *c) {
 }
 
 static void answer_one(const FakeCall *c) {
+        char text[32];
+
         if (fake.libvirt_gone)
                 return answer(c, OUTCOME_NO_LIBVIRT, "libvirt cannot be reached");
         switch (c->kind) {
@@ -228,6 +243,11 @@ static void answer_one(const FakeCall *c) {
                 break;
         case UPDATE_DEVICE:
                 answer_update(c);
+                break;
+        case BLOCK_STATS:
+                snprintf(text, sizeof(text), "%llu 0", (unsigned long long) fake.swapped);
+                answer(c, streq(c->text, "vdb") ? OUTCOME_OK : OUTCOME_FAILED,
+                       streq(c->text, "vdb") ? text : "no such disk");
                 break;
         case SET_METADATA:
                 free(fake.policy);

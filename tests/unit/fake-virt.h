@@ -27,6 +27,7 @@ typedef struct Fake {
         uint8_t *table;
         size_t table_size;
         uint64_t requested[2], current[2]; /* of the devices, as asked for last and as plugged; bytes */
+        uint64_t swapped; /* bytes read from disk vdb */
         unsigned n_updates;
         bool grew_first; /* the first size asked for was a larger one */
         bool guest_keeps;         /* it unplugs nothing */

@@ -261,6 +261,50 @@ static void test_restart(void **state) {
         }
 }
 
+/* A call that was under way when the guest rebooted is lost: it is made again. */
+static void test_reboot_while_asked(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        trade(&f, -2);
+        epochs(&f, 1);
+        for (unsigned i = 0; i < 12; i++) {
+                assert_true(sd_event_run(f.event, USEC_PER_MSEC) >= 0);
+                manager_epoch(f.m);
+                if (i % 3 == 0)
+                        fake_event(VIRT_REBOOTED, 0, 1, false);
+                else
+                        fake_answer();
+        }
+        epochs(&f, 8);
+        assert_sizes(2);
+        teardown(&f);
+}
+
+static void test_swap_rate(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes SwapDevice=vdb");
+        epochs(&f, 3);
+        assert_int_equal(domain_swap_rate(manager_domain(f.m, FAKE_UUID)), 0);
+        fake.swapped = 100 * MIB;
+        assert_true(sd_event_run(f.event, 20 * USEC_PER_MSEC) >= 0);
+        epochs(&f, 1);
+        assert_true(domain_swap_rate(manager_domain(f.m, FAKE_UUID)) > 100 * MIB);
+        assert_true(domain_swap_rate(manager_domain(f.m, FAKE_UUID)) < 100 * 1000 * MIB);
+        fake.swapped = 0; /* another disk */
+        epochs(&f, 1);
+        assert_int_equal(domain_swap_rate(manager_domain(f.m, FAKE_UUID)), UINT64_MAX);
+        teardown(&f);
+        setup(&f, "Trading=yes SwapDevice=vdc");
+        epochs(&f, 5);
+        assert_int_equal(domain_swap_rate(manager_domain(f.m, FAKE_UUID)), UINT64_MAX);
+        assert_non_null(strstr(f.events, "no such disk"));
+        assert_null(strstr(strstr(f.events, "no such disk") + 1, "no such disk")); /* said once */
+        teardown(&f);
+}
+
 static void test_journal_fails(void **state) {
         char path[128], lock[160];
         MarketView v;
@@ -415,6 +459,8 @@ int main(void) {
                 cmocka_unit_test(test_guest_refuses),
                 cmocka_unit_test(test_unplugged_is_not_given),
                 cmocka_unit_test(test_restart),
+                cmocka_unit_test(test_reboot_while_asked),
+                cmocka_unit_test(test_swap_rate),
                 cmocka_unit_test(test_journal_fails),
                 cmocka_unit_test(test_journal_of_another),
                 cmocka_unit_test(test_frozen),
