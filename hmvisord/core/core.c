@@ -187,9 +187,44 @@ static int trade_facts_compare(const void *a, const void *b) {
         return memcmp(&x->seen.id, &y->seen.id, sizeof(x->seen.id));
 }
 
-static TradeFacts trade_facts_of(const DomainFacts *d) {
+/* What the domain wishes now; heat is as its last samples left it. */
+static void core_wish(Core *c, Domain *d, const DomainFacts *facts, const MarketPolicy *policy) {
+        const Ledger *ledger = trade_ledger(c->trade);
+        const Account *account = ledger_find(ledger, facts->market->id);
+        WishFacts f = {
+                .terms = &ledger->terms,
+                .policy = policy,
+                .trading = facts->policy.trading,
+                .frozen = facts->frozen,
+                .moved = facts->policy.managed && facts->agent_ready,
+                .has_heat = d->totals.epochs > facts->policy.warmup_epochs &&
+                            c->now - d->sampled_at <= HEAT_KEEPS_USEC,
+                .swap_bytes_per_sec = facts->market->swap_bytes_per_sec,
+                .available_bytes = facts->market->available_bytes,
+                .position = account ? account->position : 0,
+        };
+
+        for (Tier t = 0; t < _TIER_MAX; t++) {
+                uint64_t resident = facts->market->cells[t].resident_bytes;
+
+                f.size_bytes[t] = facts->market->cells[t].size_bytes;
+                f.resident_bytes = resident == UINT64_MAX || f.resident_bytes == UINT64_MAX
+                                           ? UINT64_MAX
+                                           : f.resident_bytes + MIN(resident, (uint64_t) MEMORY_BYTES_MAX);
+        }
+        for (size_t i = 0; i < facts->n_cells; i++) {
+                int slot = heatmap_find_slot(&d->heatmap, facts->cells[i].cell);
+
+                for (size_t heat = 0; slot >= 0 && heat < HEAT_VALUES; heat++)
+                        f.heat[facts->cells[i].tier][heat] += d->heatmap.histogram[slot][heat];
+        }
+        wish_step(&d->wish, &f, c->now, &d->wish_decision);
+}
+
+static TradeFacts trade_facts_of(const DomainFacts *d, int64_t wish) {
         TradeFacts f = { .seen = { .id = d->market->id, .frozen = d->frozen },
-                         .trading = d->policy.trading };
+                         .trading = d->policy.trading,
+                         .wish = wish };
 
         for (Tier tier = 0; tier < _TIER_MAX; tier++) {
                 f.seen.cells[tier] = d->market->cells[tier];
@@ -233,8 +268,12 @@ static int core_trade(Core *c, const Inputs *in, OrderList *list) {
         if (r < 0)
                 return r;
         for (size_t i = 0; i < in->n_domains; i++)
-                if (in->domains[i].market)
-                        facts[n++] = trade_facts_of(&in->domains[i]);
+                if (in->domains[i].market) {
+                        Domain *d = c->domains[i];
+
+                        core_wish(c, d, &in->domains[i], policy);
+                        facts[n++] = trade_facts_of(&in->domains[i], d->wish_decision.lots);
+                }
         qsort(facts, n, sizeof(*facts), trade_facts_compare);
         return trade_step(c->trade, policy, facts, n, in->capacity_bytes, c->now, &list->market);
 }
@@ -311,6 +350,15 @@ int core_get_heat(const Core *c, uint64_t domain, HeatHistogram *ret) {
                         h.cells[i].pages[heat_band(heat)] += d->heatmap.histogram[i][heat];
         }
         *ret = h;
+        return 0;
+}
+
+int core_get_wish(const Core *c, uint64_t domain, WishDecision *ret) {
+        const Domain *d = core_find(c, domain);
+
+        if (!d)
+                return -ENOENT;
+        *ret = d->wish_decision;
         return 0;
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/facts.h"
 #include "core/order.h"
+#include "core/wish.h"
 
 typedef struct Core Core;
 
@@ -36,6 +37,10 @@ const Trade *core_get_trade(const Core *c);
 
 /* Goes on with the ledger of an earlier life (trade_resume()); before the first step. */
 int core_resume_trade(Core *c, const MarketPolicy *policy, Ledger *ledger, usec_t now);
+
+/* What a domain would trade as of the last step, and why; of one outside the market: nothing, for want of a
+ * signal. Returns 0 or -ENOENT. */
+int core_get_wish(const Core *c, uint64_t domain, WishDecision *ret);
 
 /* Totals of a domain since the core knows it. Returns 0 or -ENOENT. */
 typedef struct DomainTotals {

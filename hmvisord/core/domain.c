@@ -11,6 +11,7 @@ int domain_new(uint64_t key, Domain **ret) {
                 return -ENOMEM;
         d->domain = key;
         d->decision.verdict = _VERDICT_MAX;
+        d->wish_decision.reason = WISH_NO_SIGNAL;
         *ret = d;
         return 0;
 }
@@ -184,6 +185,7 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                 }
                 d->sampled = facts_have_samples(facts);
                 if (d->sampled) {
+                        d->sampled_at = now;
                         heatmap_update(&d->heatmap, facts->ranges, facts->samples);
                         domain_pass_epoch(d, &facts->policy);
                 }

@@ -9,11 +9,13 @@
 #include "core/core.h"
 #include "core/pacer.h"
 #include "core/planner.h"
+#include "core/wish.h"
 
 #define PAGE_BYTES UINT64_C(4096)
 #define ORDER_TIMEOUT_USEC                                                                                  \
         (60 * USEC_PER_SEC) /* several times the longest deadline that orders are sent with */
 #define BACKOFF_MAX 6       /* doublings: at most 64 times the usual pause */
+#define HEAT_KEEPS_USEC (60 * USEC_PER_SEC) /* without new samples: tracking rests for less than that */
 #define BAR_EPOCHS 60       /* pages that a guest would not move are asked for again after */
 
 typedef enum DomainState {
@@ -31,6 +33,7 @@ typedef struct Domain {
         uint64_t ranges_generation;
         Heatmap heatmap;
         bool sampled; /* the heat of this tick is fresh */
+        usec_t sampled_at;
         Pacer pacer;
         DomainTotals totals;
         Decision decision; /* the last one; verdict _VERDICT_MAX: none yet */
@@ -42,6 +45,9 @@ typedef struct Domain {
         unsigned backoff;         /* doublings of the pause after an order */
         uint64_t bar_epochs_left; /* until barred pages may be asked for again */
         uint64_t demote_from;     /* frame at which the next demote list starts */
+
+        Wish wish; /* what it would trade; of a domain in the market only */
+        WishDecision wish_decision;
 
         /* This tick's plan, if the domain wants an order. */
         bool wants;

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What a VM wishes: room against heat, spare memory, and that no wish swings.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <cmocka.h>
+
+#include "core/wish.h"
+
+#define MIB (UINT64_C(1) << 20)
+#define LOT_PAGES UINT64_C(8192)  /* 32 MiB of DRAM, against 128 MiB of slow memory */
+#define IN_DRAM (UINT64_C(61440)) /* pages of 256 MiB less one part in 16 */
+#define SECONDS(n) ((n) *USEC_PER_SEC)
+
+/* A VM of 256 MiB DRAM and 768 MiB slow memory, all of it cold. */
+typedef struct Rig {
+        Terms terms;
+        MarketPolicy policy;
+        WishFacts facts;
+        Wish wish;
+        usec_t now;
+        WishDecision d;
+} Rig;
+
+static int set_up(void **state) {
+        Rig *g = calloc(1, sizeof(*g));
+
+        if (!g)
+                return -1;
+        g->policy = market_policy_default();
+        assert_int_equal(terms_make(&g->policy, &g->terms), 0);
+        g->facts = (WishFacts){
+                .terms = &g->terms,
+                .policy = &g->policy,
+                .trading = true,
+                .moved = true,
+                .has_heat = true,
+                .size_bytes = { 256 * MIB, 768 * MIB },
+                .resident_bytes = UINT64_MAX,
+                .available_bytes = UINT64_MAX,
+        };
+        g->facts.heat[TIER_DRAM][0] = 65536;
+        g->facts.heat[TIER_SLOW][0] = 3 * 65536;
+        g->now = SECONDS(1000);
+        *state = g;
+        return 0;
+}
+
+static int tear_down(void **state) {
+        free(*state);
+        return 0;
+}
+
+static void run(Rig *g, unsigned seconds) {
+        while (seconds-- > 0) {
+                g->now += USEC_PER_SEC;
+                wish_step(&g->wish, &g->facts, g->now, &g->d);
+        }
+}
+
+static void heat_pages(Rig *g, Tier tier, unsigned heat, uint64_t n) {
+        g->facts.heat[tier][0] -= n;
+        g->facts.heat[tier][heat] += n;
+}
+
+static void assert_wish(const Rig *g, WishReason reason, int64_t lots) {
+        assert_string_equal(wish_reason_to_string(g->d.reason), wish_reason_to_string(reason));
+        assert_int_equal(g->d.lots, lots);
+}
+
+static void test_idle(void **state) {
+        Rig *g = *state;
+
+        run(g, 100);
+        assert_wish(g, WISH_IDLE, 0);
+}
+
+static void test_swapping_sells(void **state) {
+        Rig *g = *state;
+        unsigned first = 0;
+
+        g->facts.swap_bytes_per_sec = 40 * MIB;
+        for (unsigned i = 1; i <= 30 && first == 0; i++) {
+                run(g, 1);
+                first = g->d.lots != 0 ? i : 0;
+        }
+        assert_in_range(first, 10, 13); /* an epoch of the market, not at once */
+        run(g, 150);
+        /* What it swaps in 10 s, in lots of 96 MiB more: 5. */
+        assert_wish(g, WISH_SWAPPING, -5);
+        assert_int_equal(g->d.room_usec, 10240 * WISH_SWAP_PAGE_USEC / 5);
+        assert_int_equal(g->d.heat_usec, 0);
+        g->facts.swap_bytes_per_sec = 4000 * MIB;
+        run(g, 60);
+        assert_wish(g, WISH_SWAPPING, -7); /* no more than the DRAM that it has */
+        g->policy.max_trade_bytes = 64 * MIB;
+        run(g, 1);
+        assert_wish(g, WISH_SWAPPING, -2);
+}
+
+static void test_swapping_ends(void **state) {
+        Rig *g = *state;
+        unsigned at = 0;
+
+        g->facts.swap_bytes_per_sec = 40 * MIB;
+        run(g, 60);
+        g->facts.swap_bytes_per_sec = 0;
+        for (unsigned i = 1; i <= 200 && at == 0; i++) {
+                run(g, 1);
+                if (g->wish.swap_bytes_per_sec < WISH_SWAP_STOP)
+                        assert_int_equal(g->d.lots, 0); /* not one lot more than it needs */
+                at = !g->wish.swaps ? i : 0;
+        }
+        assert_in_range(at, 60, 90); /* smoothed: half of it each 5 s; then calm for 3 epochs */
+        run(g, 100);
+        assert_wish(g, WISH_IDLE, 0);
+}
+
+/* A rate about the threshold is no reason to begin, and none to end. */
+static void test_swapping_has_hysteresis(void **state) {
+        Rig *g = *state;
+
+        g->facts.swap_bytes_per_sec = WISH_SWAP_START - 4096;
+        run(g, 200);
+        assert_false(g->wish.swaps);
+        g->facts.swap_bytes_per_sec = WISH_SWAP_START + 65536;
+        run(g, 200);
+        assert_true(g->wish.swaps);
+        g->facts.swap_bytes_per_sec = WISH_SWAP_START - 65536;
+        run(g, 200);
+        assert_true(g->wish.swaps);
+        g->facts.swap_bytes_per_sec = WISH_SWAP_STOP / 2;
+        run(g, 200);
+        assert_false(g->wish.swaps);
+        for (unsigned i = 0; i < 200; i++) { /* bursts of a second */
+                g->facts.swap_bytes_per_sec = i % 30 == 0 ? 8 * MIB : 0;
+                run(g, 1);
+                assert_int_equal(g->d.lots, 0);
+        }
+}
+
+static void test_room_against_heat(void **state) {
+        Rig *g = *state;
+
+        /* 1 MiB/s: 256 pages, 25,600 us, all of it for one lot. Its last lot of hot pages is worth more:
+         * heat 64 on 8,192 pages is 57,000 us. */
+        heat_pages(g, TIER_DRAM, 64, IN_DRAM);
+        g->facts.swap_bytes_per_sec = 1 * MIB;
+        run(g, 100);
+        assert_wish(g, WISH_BALANCED, 0);
+        assert_int_equal(g->d.heat_usec, LOT_PAGES * 64 * WISH_HOT_PAGE_USEC / 255);
+        assert_in_range(g->d.room_usec, 25000, 25600);
+        /* 20 MiB/s are 512,000 us for 3 lots: more than that. */
+        g->facts.swap_bytes_per_sec = 20 * MIB;
+        run(g, 100);
+        assert_wish(g, WISH_SWAPPING, -3);
+        /* Half of the hot pages are four times as hot: they stay, the others go. */
+        g->facts.heat[TIER_DRAM][64] -= IN_DRAM - LOT_PAGES;
+        g->facts.heat[TIER_DRAM][255] += IN_DRAM - LOT_PAGES;
+        run(g, 1);
+        assert_wish(g, WISH_SWAPPING, -1);
+}
+
+static void test_no_room_at_this_price(void **state) {
+        Rig *g = *state;
+
+        g->policy.dram_price = g->policy.slow_price = 1;
+        assert_int_equal(terms_make(&g->policy, &g->terms), 0);
+        g->facts.swap_bytes_per_sec = 40 * MIB;
+        run(g, 100);
+        assert_wish(g, WISH_BALANCED, 0);
+}
+
+static void test_heat_buys(void **state) {
+        Rig *g = *state;
+
+        heat_pages(g, TIER_SLOW, 200, IN_DRAM); /* they will fit, once they are moved */
+        run(g, 100);
+        assert_wish(g, WISH_BALANCED, 0);
+        assert_int_equal(g->d.slow_permyriad, 10000);
+        heat_pages(g, TIER_SLOW, 200, 2 * LOT_PAGES + LOT_PAGES / 4);
+        run(g, 1);
+        assert_wish(g, WISH_WATCHING, 0);
+        run(g, 10);
+        assert_wish(g, WISH_HEAT_MISSED, 3); /* a quarter of a lot at 200 is warm enough, too */
+        assert_int_equal(g->d.heat_usec, LOT_PAGES * 200 * WISH_HOT_PAGE_USEC / 255);
+        g->facts.size_bytes[TIER_DRAM] += 96 * MIB; /* it got them */
+        g->facts.size_bytes[TIER_SLOW] -= 384 * MIB;
+        run(g, 100);
+        assert_wish(g, WISH_BALANCED, 0);
+}
+
+/* Warm pages are not worth a trade, however many. */
+static void test_warm_pages_do_not_buy(void **state) {
+        Rig *g = *state;
+
+        heat_pages(g, TIER_SLOW, WISH_LOT_HEAT - 1, 3 * 65536);
+        run(g, 100);
+        assert_wish(g, WISH_BALANCED, 0);
+}
+
+static void test_spare(void **state) {
+        Rig *g = *state;
+
+        heat_pages(g, TIER_SLOW, 200, IN_DRAM + 4 * LOT_PAGES);
+        run(g, 20);
+        assert_wish(g, WISH_HEAT_MISSED, 4);
+        g->facts.resident_bytes = 600 * MIB; /* 424 never touched, 128 of them stay: 3 lots of 96 */
+        run(g, 1);
+        assert_wish(g, WISH_HEAT_MISSED, 3);
+        g->facts.available_bytes = 330 * MIB;
+        run(g, 1);
+        assert_wish(g, WISH_HEAT_MISSED, 2);
+        g->facts.available_bytes = UINT64_MAX - 1; /* a lie */
+        run(g, 1);
+        assert_wish(g, WISH_HEAT_MISSED, 4);
+        g->facts.available_bytes = 200 * MIB;
+        run(g, 1);
+        assert_wish(g, WISH_NO_SPARE, 0);
+        assert_int_equal(g->d.best, 4);
+        assert_int_equal(g->d.spare_bytes, 72 * MIB);
+}
+
+static void test_heat_that_is_not_moved(void **state) {
+        Rig *g = *state;
+
+        heat_pages(g, TIER_SLOW, 200, IN_DRAM + 4 * LOT_PAGES);
+        g->facts.moved = false;
+        run(g, 100);
+        assert_wish(g, WISH_NOT_MOVED, 0);
+        g->facts.has_heat = false;
+        run(g, 1);
+        assert_wish(g, WISH_IDLE, 0);
+        g->facts.swap_bytes_per_sec = UINT64_MAX;
+        run(g, 1);
+        assert_wish(g, WISH_NO_SIGNAL, 0);
+}
+
+/* Who swaps buys nothing, whatever its heat. */
+static void test_swapping_comes_first(void **state) {
+        Rig *g = *state;
+
+        heat_pages(g, TIER_DRAM, 255, IN_DRAM);
+        heat_pages(g, TIER_SLOW, 255, 4 * LOT_PAGES);
+        run(g, 20);
+        assert_wish(g, WISH_HEAT_MISSED, 4);
+        g->facts.swap_bytes_per_sec = 8 * MIB;
+        run(g, 2);
+        assert_wish(g, WISH_WATCHING, 0); /* from the first sign on */
+        run(g, 30);
+        assert_wish(g, WISH_BALANCED, 0);
+}
+
+static void test_frozen_and_off(void **state) {
+        Rig *g = *state;
+
+        g->facts.swap_bytes_per_sec = 40 * MIB;
+        run(g, 60);
+        g->facts.frozen = true;
+        run(g, 1);
+        assert_wish(g, WISH_FROZEN, 0);
+        g->facts.frozen = false;
+        run(g, 5);
+        assert_wish(g, WISH_WATCHING, 0); /* it is watched anew */
+        g->facts.trading = false;
+        run(g, 60);
+        assert_wish(g, WISH_OFF, 0);
+}
+
+/* Hungry and hot in turn, whatever it gets: it trades ever less often. */
+static void test_no_swinging(void **state) {
+        Rig *g = *state;
+        unsigned trades = 0, early = 0;
+
+        heat_pages(g, TIER_SLOW, 255, IN_DRAM + 64 * LOT_PAGES / 10);
+        for (unsigned i = 0; i < 4 * 3600; i++) {
+                bool rests = g->wish.known && g->now < g->wish.traded_at + g->policy.dwell_usec;
+
+                g->facts.swap_bytes_per_sec = g->facts.position > 0 ? 400 * MIB : 0;
+                run(g, 1);
+                if (g->d.lots == 0 || rests)
+                        continue;
+                g->facts.position = g->d.lots > 0 ? 1 : 0;
+                trades++;
+                early += i < 1800;
+        }
+        print_message("# swinging: %u trades in 4 h, %u in the first half\n", trades, early);
+        assert_in_range(early, 3, 6);
+        assert_in_range(trades, 4, 12);
+}
+
+static void test_turning_is_forgiven(void **state) {
+        Rig *g = *state;
+
+        run(g, 1);
+        g->facts.position = 1;
+        run(g, 1);
+        g->facts.position = 0;
+        run(g, 1);
+        assert_int_equal(g->wish.turns, 1);
+        heat_pages(g, TIER_SLOW, 200, IN_DRAM + LOT_PAGES);
+        run(g, 60);
+        assert_wish(g, WISH_TURNING, 0);
+        assert_int_equal(g->d.best, 1);
+        run(g, 190);
+        assert_wish(g, WISH_HEAT_MISSED, 1); /* twice the dwell */
+        run(g, 120 * 128);
+        assert_int_equal(g->wish.turns, 0);
+}
+
+static void test_described(void **state) {
+        Rig *g = *state;
+        char text[400];
+
+        for (WishReason r = 0; r <= _WISH_REASON_MAX; r++) {
+                WishDecision d = {
+                        .reason = r, .lots = -2, .best = -2, .room_usec = 1, .spare_bytes = 5 * MIB
+                };
+                int n = wish_describe(&d, &g->terms, text, sizeof(text));
+
+                assert_true(n > 0 && (size_t) n < 250);
+                assert_string_equal(r < _WISH_REASON_MAX ? "" : "unknown",
+                                    r < _WISH_REASON_MAX ? "" : wish_reason_to_string(r));
+        }
+        g->facts.swap_bytes_per_sec = 40 * MIB;
+        run(g, 200);
+        wish_describe(&g->d, &g->terms, text, sizeof(text));
+        assert_string_equal(
+                text, "would sell 5 lots of 32 MiB DRAM, each for 96 MiB more memory: it swaps 40 MiB/s; a "
+                      "lot saves 204800 us/s of that and costs hot pages 0 us/s");
+}
+
+int main(void) {
+#define WITH_RIG(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
+        static const struct CMUnitTest tests[] = {
+                WITH_RIG(test_idle),
+                WITH_RIG(test_swapping_sells),
+                WITH_RIG(test_swapping_ends),
+                WITH_RIG(test_swapping_has_hysteresis),
+                WITH_RIG(test_room_against_heat),
+                WITH_RIG(test_no_room_at_this_price),
+                WITH_RIG(test_heat_buys),
+                WITH_RIG(test_warm_pages_do_not_buy),
+                WITH_RIG(test_spare),
+                WITH_RIG(test_heat_that_is_not_moved),
+                WITH_RIG(test_swapping_comes_first),
+                WITH_RIG(test_frozen_and_off),
+                WITH_RIG(test_no_swinging),
+                WITH_RIG(test_turning_is_forgiven),
+                WITH_RIG(test_described),
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
