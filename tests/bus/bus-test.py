@@ -176,6 +176,57 @@ class Objects(Base):
                              f'{file.name} differs; UPDATE_GOLDEN=1 writes it anew')
 
 
+class Market(Base):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.start_polkit()
+
+    def get(self, name):
+        return self.manager.Get(MARKET, name, dbus_interface=PROPERTIES)
+
+    def test_properties(self):
+        self.assertEqual((self.get('DramPrice'), self.get('SlowPrice'), self.get('LotDramBytes'), self.get('LotSlowBytes')),
+                         (4, 1, 32 << 20, 128 << 20))
+        self.assertEqual((bool(self.get('Enabled')), self.get('Reason'), self.get('Epoch')), (True, '', 12))
+        self.assertEqual((self.get('DramBytes'), self.get('SlowBytes')), (3 << 30, 8 << 30))
+
+    def test_list_book_history(self):
+        hot, cold = self.manager.List(dbus_interface=MARKET)
+        self.assertEqual((hot['Name'], hot['Standing'], hot['SwapDevice']), ('hot', 'busy', 'vdb'))
+        self.assertEqual((hot['Value'], hot['EntitledValue']), (4 * 160 + 256, 4 * 128 + 384), 'the same: 896 blocks')
+        self.assertEqual((hot['PositionDramBytes'], hot['OfferDramBytes']), (64 << 20, -32 << 20))
+        self.assertEqual((hot['CanSellDramBytes'], hot['CanBuyDramBytes']), (128 << 20, 96 << 20))
+        self.assertNotIn('Value', cold)
+        book = self.manager.Book(dbus_interface=MARKET)
+        self.assertEqual((book['DemandDramBytes'], book['SupplyDramBytes'], book['PoolDramBytes']),
+                         (96 << 20, 64 << 20, -32 << 20))
+        first, second = self.manager.History(dbus.UInt32(9), dbus_interface=MARKET)
+        self.assertEqual((first['DramBytes'], first['SlowBytes'], first['Name']), (64 << 20, -256 << 20, 'hot'))
+        self.assertEqual((second['DramBytes'], second['SlowBytes'], second['Name']), (-64 << 20, 256 << 20, ''))
+        self.assertEqual(len(self.manager.History(dbus.UInt32(1), dbus_interface=MARKET)), 1)
+
+    def test_trade_withdraw_set(self):
+        trade = lambda *args: self.manager.Trade(*args, dbus_interface=MARKET)   # noqa: E731
+        self.assertEqual(trade('hot', dbus.Int64(-64 << 20), False), 'sells 2 lots')
+        self.assertEqual(self.fake.line(), 'trade -64 dry_run=0')
+        self.assertEqual(trade('hot', dbus.Int64(32 << 20), True), 'buys 1 lots')
+        self.assertEqual(self.fake.line(), 'trade 32 dry_run=1')
+        self.fails(ERROR + 'BadArgument', trade, 'hot', dbus.Int64(1), False)
+        self.fails(ERROR + 'NoSuchDomain', trade, 'nope', dbus.Int64(32 << 20), False)
+        self.fails(ERROR + 'DomainOff', trade, 'cold', dbus.Int64(32 << 20), False)
+        self.manager.Withdraw('hot', dbus_interface=MARKET)
+        self.assertEqual(self.fake.line(), 'withdraw')
+        self.fails(ERROR + 'NoSuchDomain', self.manager.Withdraw, 'nope', dbus_interface=MARKET)
+        self.fails(ERROR + 'NotBound', self.manager.Withdraw, 'plain', dbus_interface=MARKET)
+        self.manager.Set('hot', 'Trading=yes', dbus_interface=MARKET)
+        self.assertEqual(self.fake.line(), "set hot 'Trading=yes' live=1 config=1")
+        self.manager.Set('cold', 'Trading=no', dbus_interface=MARKET)
+        self.assertEqual(self.fake.line(), "set cold 'Trading=no' live=0 config=1")
+        self.fails(ERROR + 'BadArgument', self.manager.Set, 'hot', 'Nonsense', dbus_interface=MARKET)
+        self.fails(ERROR + 'BadArgument', self.manager.Set, 'hot', 'x' * 5000, dbus_interface=MARKET)
+
+
 class Signals(Base):
     def setUp(self):
         super().setUp()
@@ -247,7 +298,9 @@ class Rights(Base):
     def test_denied(self):
         self.with_polkit("ret = (args[1] == 'org.hmvisor1.monitor', False, {})")
         for words in (['manage', 'hot'], ['unmanage', 'hot'], ['verify', 'hot'], ['unbind', 'hot'],
-                      ['bind', 'plain', '--dram', '4M', '--slow', '4M'], ['policy', 'set', 'hot', 'RateCap=1M']):
+                      ['bind', 'plain', '--dram', '4M', '--slow', '4M'], ['policy', 'set', 'hot', 'RateCap=1M'],
+                      ['trade', 'hot', '--sell-dram', '32M'], ['market', 'withdraw', 'hot'],
+                      ['market', 'set', 'hot', '--trading', 'on']):
             code, _, errors = self.run_hmvctl(*words, unprivileged=True)
             self.assertEqual(code, 16, words)
             self.assertIn('polkit says no', errors)

@@ -101,6 +101,38 @@ class Real(BusTest):
         self.assertRegex(errors, r'\Aerror: [^\n]{10,}\n\Z')
         self.assertEqual(self.ok('info', 'db1', '--json'), before)
 
+    def test_market(self):
+        self.assertFalse(json.loads(self.ok('market', 'status', '--json'))['Enabled'])
+        self.assertIn('[Market]', self.fails(17, 'trade', 'db1', '--sell-dram', '32M'))
+        self.conf.write_text(f'[Market]\nEnabled=yes\nDramPrice=3\nJournalPath={self.path}/journal\n')
+        self.daemon.send_signal(signal.SIGHUP)
+        status = lambda: json.loads(self.ok('market', 'status', '--json'))   # noqa: E731
+        wait_until('the market is on', lambda: status()['Enabled'])
+        market = status()
+        self.assertEqual((market['DramPrice'], market['SlowPrice'], market['Domains']), (3, 1, []))
+        self.assertEqual(market['LotSlowBytes'], 3 * market['LotDramBytes'])
+        for words in (['market', 'book'], ['market', 'history'], ['market', 'status']):
+            self.ok(*words)
+            json.loads(self.ok(*words, '--json'))
+        before = self.ok('policy', 'get', 'db1')
+        for code, words in (
+                (6, ['trade', 'db1', '--sell-dram', '32M']), (4, ['trade', 'web', '--buy-dram', '32M']),
+                (3, ['trade', 'nope', '--buy-dram', '32M']), (2, ['trade', 'db1']), (6, ['market', 'withdraw', 'db1']),
+                (2, ['trade', 'db1', '--buy-dram', '32M', '--sell-dram', '32M']), (3, ['market', 'withdraw', 'nope']),
+                (2, ['market', 'set', 'db1']), (2, ['market', 'set', 'db1', '--trading', 'maybe']),
+                (3, ['market', 'set', 'nope', '--trading', 'on']), (2, ['market', 'set', 'db1', '--floor-dram', '3M']),
+                (2, ['market', 'set', 'db1', '--floor-dram', '4M', '--ceiling-dram', '2M']),
+                (2, ['market', 'set', 'db1', '--entitled-dram', '64M']), (2, ['market', 'set', 'db1', '--swap-device', 'a/b']),
+                (9, ['market', 'set', 'db1', '--entitled-dram', '32T', '--entitled-slow', '2M'])):
+            with self.subTest(words):
+                self.fails(code, *words)
+        self.assertEqual(self.ok('policy', 'get', 'db1'), before)
+        self.ok('market', 'set', 'db1', '--trading', 'on', '--swap-device', 'vdb')
+        self.assertIn('Trading=yes', self.ok('policy', 'get', 'db1', '--json').replace('": "', '='))
+        self.conf.write_text('[Market]\nDramPrice=1000003\n')
+        self.daemon.send_signal(signal.SIGHUP)
+        self.assertEqual(status()['DramPrice'], 3, 'the old configuration stays')
+
     def test_policy(self):
         self.ok('policy', 'set', 'db1', 'RateCap=3M', 'Hysteresis=9')
         policy = json.loads(self.ok('policy', 'get', 'db1', '--json'))
