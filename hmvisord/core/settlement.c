@@ -101,16 +101,18 @@ static void ticket_see(Step *s, Account *a, uint64_t there) {
         }
 }
 
+/* Of a VM that is frozen nothing new counts as given, but what is seen to be with it again was not given. */
 static void step_see_vm(Step *s, Account *a) {
         const Terms *terms = &s->l->terms;
         const SettleFacts *f = facts_find(s, a->id);
         Ticket *t = &a->ticket;
         Tier gives = ticket_gives(t);
-        uint64_t holding = account_holding(a, terms, gives), held = cell_held(&f->cells[gives]);
+        uint64_t holding = account_holding(a, terms, gives), held = cell_held(&f->cells[gives]), there;
 
-        if (t->lots == 0 || !facts_are_usable(f))
+        if (t->lots == 0)
                 return;
-        ticket_see(s, a, holding > held ? (holding - held) / terms_lot_bytes(terms, gives) : 0);
+        there = holding > held ? (holding - held) / terms_lot_bytes(terms, gives) : 0;
+        ticket_see(s, a, facts_are_usable(f) ? there : MIN(there, ticket_escrow(t)));
 }
 
 uint64_t settlement_free(const Ledger *l, const SettleFacts facts[], size_t n_facts, Tier tier,

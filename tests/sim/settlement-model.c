@@ -140,6 +140,21 @@ static uint64_t held_by_all(const Search *s, const State *st, Tier tier) {
         return blocks * BLOCK;
 }
 
+/* What they hold, and what the ledger promises them, escrow included. */
+static uint64_t promised(const Search *s, const State *st, Tier tier) {
+        Account accounts[VMS];
+        uint64_t bytes = 0;
+        Ledger l;
+
+        ledger_of(s, st->memory, accounts, &l);
+        for (unsigned i = 0; i < s->in->vms; i++) {
+                const Account *a = st->gone[i] ? NULL : ledger_find(&l, id_of(i));
+
+                bytes += MAX(held(st, i, tier) * BLOCK, a ? account_holding(a, &s->terms, tier) : 0);
+        }
+        return bytes;
+}
+
 static const char *vm_fault(const Search *s, const State *st, const Ledger *disk, unsigned i) {
         const uint64_t *entitled = s->in->entitled;
         const Account *a = ledger_find(disk, id_of(i));
@@ -161,9 +176,12 @@ static const char *state_fault(const Search *s, const State *st) {
         Account accounts[VMS];
         Ledger l;
 
-        for (Tier tier = 0; tier < _TIER_MAX && !st->returned; tier++)
+        for (Tier tier = 0; tier < _TIER_MAX && !st->returned; tier++) {
                 if (held_by_all(s, st, tier) > s->capacity[tier])
                         return "the host is oversold";
+                if (promised(s, st, tier) > s->capacity[tier])
+                        return "more is promised than the host has";
+        }
         ledger_of(s, st->memory, accounts, &l);
         if (ledger_check(&l, &what) < 0)
                 return what;
@@ -275,9 +293,12 @@ static int daemon_step(Search *s, State *st, bool clears, unsigned dies_after) {
                         st->memory[i].expired = 0; /* clocks start anew */
         }
         settlement_done(&out);
-        for (Tier tier = 0; tier < _TIER_MAX && !s->broken; tier++)
+        for (Tier tier = 0; tier < _TIER_MAX && !s->broken; tier++) {
                 if (held_by_all(s, st, tier) > MAX(s->capacity[tier], held_by_all(s, &before, tier)))
                         s->broken = "a VM was asked to grow into room that is not there";
+                else if (promised(s, st, tier) > MAX(s->capacity[tier], promised(s, &before, tier)))
+                        s->broken = "a VM was sold what is not there";
+        }
         return done == dies_after;
 }
 

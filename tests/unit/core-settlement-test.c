@@ -12,10 +12,10 @@
 #include "core/settlement.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define VMS 2
+#define VMS 3
 
-/* Two VMs of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256 can be unplugged; lots of 32 MiB
- * DRAM against 128 MiB slow memory. */
+/* Two VMs (and a third where a test wants one) of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256
+ * can be unplugged; lots of 32 MiB DRAM against 128 MiB slow memory. */
 typedef struct Rig {
         Ledger ledger;
         MarketPolicy policy;
@@ -45,14 +45,15 @@ static int setup(void **state) {
         assert_return_code(terms_make(&r->policy, &r->ledger.terms), 0);
         assert_int_equal(terms_lot_bytes(&r->ledger.terms, TIER_SLOW), 128 * MIB);
         for (unsigned i = 0; i < VMS; i++) {
-                assert_return_code(ledger_add(&r->ledger, id_of(i), entitled, NULL), 0);
+                if (i < 2)
+                        assert_return_code(ledger_add(&r->ledger, id_of(i), entitled, NULL), 0);
                 r->facts[i].id = id_of(i);
                 r->facts[i].cells[TIER_DRAM] =
                         (SettleCell) { 128 * MIB, 512 * MIB, 256 * MIB, 256 * MIB, UINT64_MAX };
                 r->facts[i].cells[TIER_SLOW] =
                         (SettleCell) { 256 * MIB, 1024 * MIB, 512 * MIB, 512 * MIB, UINT64_MAX };
         }
-        r->n_facts = VMS;
+        r->n_facts = 2;
         r->capacity[TIER_DRAM] = 512 * MIB;
         r->capacity[TIER_SLOW] = 1024 * MIB;
         r->now = USEC_PER_SEC;
@@ -203,6 +204,222 @@ static void test_resident_memory_counts(void **state) {
         assert_int_equal(vm(r, 1)->position, 1);
 }
 
+/* A guest may plug up to what it was asked for: what it gives up by itself, before it was asked, is not
+ * given. */
+static void test_unasked_memory_does_not_count(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 4, 1); /* 128 MiB of DRAM, in steps of 64 */
+        step(r);
+        assert_sizes(r, 0, 192, 512);
+        r->facts[0].cells[TIER_DRAM].size_bytes = 128 * MIB;
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.delivered, 2);
+        assert_sizes(r, 0, 128, 512);
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.delivered, 4);
+}
+
+/* The next step is asked for when the host has seen the last one done, not while it is under way. */
+static void test_steps_wait(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 4, 1);
+        step(r);
+        assert_sizes(r, 0, 192, 512);
+        r->facts[0].cells[TIER_DRAM].size_bytes = 194 * MIB;
+        step(r);
+        assert_sizes(r, 0, 192, 512);
+        obey(r, 0);
+        step(r);
+        assert_sizes(r, 0, 128, 512);
+}
+
+/* A VM that was started anew in mid-trade has again what it had given: it is neither paid for it, nor is
+ * that of the other side at stake. */
+static void started_anew(Rig *r, bool paused) {
+        open_trade(r, 1, 1);
+        step(r);
+        obey(r, 0);
+        step(r);
+        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
+        r->facts[0].cells[TIER_DRAM].size_bytes = r->facts[0].cells[TIER_DRAM].requested_bytes = 256 * MIB;
+        r->facts[0].frozen = paused;
+        for (int i = 0; i < 4; i++) {
+                obey(r, 1);
+                step(r);
+                if (i == 0)
+                        assert_true(told(r, SETTLE_TAKEN_BACK, 0, 1) && told(r, SETTLE_ENDED, 0, 0));
+        }
+        assert_int_equal(vm(r, 0)->position, 0);
+        assert_int_equal(vm(r, 1)->position, 0);
+        assert_sizes(r, 0, 256, 512);
+        assert_sizes(r, 1, 256, 512);
+}
+
+static void test_started_anew(void **state) {
+        started_anew(*state, false);
+}
+
+static void test_started_anew_and_paused(void **state) {
+        started_anew(*state, true);
+}
+
+/* With a position it comes back at its entitlement's sizes: it gets to its own, but holds at no time more
+ * than they are worth, even if it never shrinks. */
+static void test_back_at_configured_sizes(void **state) {
+        Rig *r = *state;
+
+        test_trade(state);
+        r->capacity[TIER_DRAM] += 512 * MIB;
+        r->capacity[TIER_SLOW] += 512 * MIB;
+        r->facts[0].cells[TIER_DRAM].size_bytes = r->facts[0].cells[TIER_DRAM].requested_bytes = 256 * MIB;
+        r->facts[0].cells[TIER_SLOW].size_bytes = r->facts[0].cells[TIER_SLOW].requested_bytes = 512 * MIB;
+        step(r);
+        step(r);
+        assert_sizes(r, 0, 224, 512);
+        obey(r, 0);
+        step(r);
+        assert_sizes(r, 0, 224, 640);
+}
+
+/* Tickets of later clearings cannot keep a lot in escrow for ever. */
+static void test_later_tickets_do_not_hold_escrow(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        step(r);
+        obey(r, 0);
+        r->now += r->policy.settle_usec / 2;
+        r->n_facts = 3;
+        r->capacity[TIER_DRAM] += 256 * MIB;
+        r->capacity[TIER_SLOW] += 512 * MIB;
+        assert_return_code(ledger_add(&r->ledger, id_of(2), vm(r, 0)->entitlement_blocks, NULL), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(2), 1, r->now), 0); /* it, too, never gives */
+        step(r);
+        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
+        r->now += r->policy.settle_usec / 2;
+        step(r);
+        assert_true(told(r, SETTLE_RETURNED, 0, 1) && told(r, SETTLE_LATE, 1, 1));
+        assert_int_equal(vm(r, 0)->ticket.lots, 0);
+        assert_sizes(r, 0, 256, 512);
+        step(r);
+        assert_true(told(r, SETTLE_ENDED, 2, 0)); /* nobody is left who gives */
+}
+
+/* Who was paid least is paid next; among equals the smaller id. */
+static void test_who_is_paid_first(void **state) {
+        Rig *r = *state;
+
+        r->n_facts = 3;
+        r->capacity[TIER_DRAM] += 256 * MIB;
+        r->capacity[TIER_SLOW] += 512 * MIB;
+        assert_return_code(ledger_add(&r->ledger, id_of(2), vm(r, 0)->entitlement_blocks, NULL), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(0), -2, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(1), -2, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(2), 2, r->now), 0);
+        step(r);
+        obey(r, 0);
+        obey(r, 1);
+        r->facts[2].cells[TIER_SLOW].size_bytes = 384 * MIB; /* one lot */
+        r->facts[2].cells[TIER_SLOW].requested_bytes = 384 * MIB;
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.paid, 1);
+        assert_int_equal(vm(r, 1)->ticket.paid, 0);
+        r->facts[2].cells[TIER_SLOW].size_bytes = 256 * MIB;
+        r->facts[2].cells[TIER_SLOW].requested_bytes = 256 * MIB;
+        step(r);
+        assert_int_equal(vm(r, 0)->position, -1);
+        assert_int_equal(vm(r, 1)->position, -1);
+        assert_int_equal(vm(r, 2)->position, 2);
+}
+
+/* Something else took the pool's memory between its promise and the exchange. */
+static void test_pool_that_dwindles(void **state) {
+        Rig *r = *state;
+        AccountId pool = { { 0 } };
+
+        r->capacity[TIER_SLOW] += 256 * MIB; /* two lots */
+        assert_return_code(settlement_open(&r->ledger, id_of(0), -2, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, pool, 2, r->now), 0);
+        step(r);
+        assert_int_equal(ticket_escrow(&r->ledger.pool.ticket), 2);
+        r->capacity[TIER_SLOW] -= 128 * MIB;
+        for (int i = 0; i < 4; i++) {
+                obey(r, 0);
+                step(r);
+        }
+        assert_int_equal(r->ledger.pool.position, 1);
+        assert_sizes(r, 0, 224, 640);
+}
+
+/* Neither beyond the device nor below boot memory, and whole blocks of the device, whatever the ledger says.
+ */
+static void test_sizes_of_the_device(void **state) {
+        Rig *r = *state;
+        SettleCell *dram = &r->facts[0].cells[TIER_DRAM], *slow = &r->facts[0].cells[TIER_SLOW];
+
+        dram->device_max_bytes = 100 * MIB; /* with boot memory, 228 of the 256 that it is entitled to */
+        slow->boot_bytes = 257 * MIB + 4096;
+        r->capacity[TIER_SLOW] += 512 * MIB;
+        step(r);
+        assert_sizes(r, 0, 228, 511);
+        assert_int_equal((slow->requested_bytes - slow->boot_bytes) % (2 * MIB), 0);
+        dram->boot_bytes = 384 * MIB;
+        step(r);
+        assert_sizes(r, 0, 384, 511);
+}
+
+/* Figures that no device can have stop nobody else, and do not make room by wrapping around. */
+static void test_hostile_figures(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        r->n_facts = 3; /* one without an account */
+        r->facts[2].cells[TIER_DRAM].boot_bytes = UINT64_MAX;
+        r->facts[2].cells[TIER_DRAM].device_max_bytes = UINT64_MAX;
+        r->facts[2].cells[TIER_DRAM].size_bytes = UINT64_MAX - 100 * MIB;
+        r->facts[2].cells[TIER_SLOW] = (SettleCell) { 0 };
+        for (int i = 0; i < 4; i++) {
+                step(r);
+                obey(r, 0);
+                obey(r, 1);
+        }
+        assert_int_equal(vm(r, 0)->position, -1);
+        assert_sizes(r, 0, 224, 640);
+        assert_sizes(r, 1, 256, 384); /* no DRAM is free */
+        r->n_facts = 2;
+        r->facts[0].cells[TIER_DRAM].boot_bytes = UINT64_MAX - 1;
+        r->facts[0].cells[TIER_DRAM].size_bytes = UINT64_MAX - 1;
+        step(r);
+        assert_sizes(r, 0, 224, 640); /* it is left alone */
+        assert_sizes(r, 1, 256, 384);
+}
+
+/* A clock that is behind a ticket's is no time-out. */
+static void test_clock_that_starts_anew(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 1, 1);
+        vm(r, 0)->ticket.opened_at = vm(r, 1)->ticket.opened_at = r->now + 1000 * USEC_PER_SEC;
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.lots, -1);
+}
+
+static void test_refused_facts(void **state) {
+        Rig *r = *state;
+        Settlement out;
+
+        r->facts[1].id = r->facts[0].id;
+        assert_int_equal(settlement_step(&r->ledger, &r->policy, r->facts, 2, r->capacity, r->now, &out),
+                         -EINVAL);
+        r->facts[1].id = id_of(1);
+        r->policy.step_bytes = MIB;
+        assert_int_equal(settlement_step(&r->ledger, &r->policy, r->facts, 2, r->capacity, r->now, &out),
+                         -EINVAL);
+        assert_int_equal(r->ledger.n_accounts, 2);
+}
+
 static void test_gone(void **state) {
         Rig *r = *state;
 
@@ -299,45 +516,137 @@ static void test_refused_tickets(void **state) {
                          -EINVAL);
 }
 
+static void assert_fault(Rig *r, const char *expected) {
+        const char *what = "nothing";
+
+        assert_int_equal(ledger_check(&r->ledger, &what), expected ? -EINVAL : 0);
+        if (expected)
+                assert_string_equal(what, expected);
+}
+
 static void test_check_finds(void **state) {
         Rig *r = *state;
-        const char *what = NULL;
+        const Terms terms = r->ledger.terms;
+        AccountId id = id_of(0);
 
+        assert_fault(r, NULL);
         vm(r, 0)->position = 1;
-        assert_int_equal(ledger_check(&r->ledger, &what), -EINVAL);
-        assert_string_equal(what, "the positions do not sum to zero");
+        assert_fault(r, "the positions do not sum to zero");
         vm(r, 1)->position = -1;
-        assert_return_code(ledger_check(&r->ledger, NULL), 0);
-        vm(r, 0)->ticket = (Ticket) { .lots = 2, .delivered = 1, .paid = 2 };
-        assert_int_equal(ledger_check(&r->ledger, &what), -EINVAL);
-        vm(r, 0)->ticket = (Ticket) { 0 };
+        assert_fault(r, NULL);
         vm(r, 0)->position = 5;
         vm(r, 1)->position = -5;
-        assert_int_equal(ledger_check(&r->ledger, &what), -EINVAL);
-        assert_string_equal(what, "a position is more than its entitlement is worth");
+        assert_fault(r, "a position is more than its entitlement is worth");
+        vm(r, 0)->position = INT64_MIN;
+        assert_fault(r, "a position is beyond all bounds");
+        vm(r, 0)->position = vm(r, 1)->position = 0;
+        r->ledger.pool.position = INT64_MIN;
+        assert_fault(r, "the pool's position is beyond all bounds");
+        r->ledger.pool.position = 0;
+
+        vm(r, 0)->ticket = (Ticket) { .lots = 2, .delivered = 1, .paid = 2 };
+        assert_fault(r, "more was paid or returned than was delivered");
+        vm(r, 0)->ticket = (Ticket) { .lots = 2, .delivered = 1, .paid = 1, .returned = 1 };
+        assert_fault(r, "more was paid or returned than was delivered");
+        vm(r, 0)->ticket = (Ticket) { .lots = 2, .delivered = 3 };
+        assert_fault(r, "more was delivered than the ticket is for");
+        vm(r, 0)->ticket = (Ticket) { .lots = 5 };
+        assert_fault(r, "a ticket is for more than its account has");
+        vm(r, 0)->ticket = (Ticket) { .lots = INT64_MIN };
+        assert_fault(r, "a ticket is beyond all bounds");
+        vm(r, 0)->ticket = (Ticket) { .paid = 1 };
+        assert_fault(r, "a ticket of no lots has some");
+        vm(r, 0)->ticket = (Ticket) { 0 };
+        r->ledger.pool.ticket = (Ticket) { .lots = 1, .paid = 1 };
+        assert_fault(r, "more was paid or returned than was delivered");
+        r->ledger.pool.ticket = (Ticket) { 0 };
+
+        vm(r, 0)->last_direction = 2;
+        assert_fault(r, "a direction is none");
+        vm(r, 0)->last_direction = 0;
+        vm(r, 0)->entitlement_blocks[TIER_SLOW] = UINT64_C(1) << 42; /* 2^63 bytes */
+        assert_fault(r, "a position is more than its entitlement is worth");
+        vm(r, 0)->entitlement_blocks[TIER_SLOW] = 256;
+        vm(r, 0)->id = id_of(1);
+        assert_fault(r, "the accounts are not in order");
+        r->ledger.accounts[0].id = r->ledger.pool.id;
+        assert_fault(r, "the accounts are not in order");
+        r->ledger.accounts[0].id = id;
+
+        r->ledger.terms.block_bytes = 3 * MIB;
+        assert_fault(r, "the block size is none");
+        r->ledger.terms = terms;
+        r->ledger.terms.lot_slow_blocks = 0;
+        assert_fault(r, "a lot is nothing, or beyond all bounds");
+        r->ledger.terms.lot_slow_blocks = UINT32_MAX;
+        assert_fault(r, "a lot is nothing, or beyond all bounds");
+        r->ledger.terms.lot_slow_blocks = 65;
+        assert_fault(r, "the two sides of a lot are not worth the same");
+        r->ledger.terms = terms;
+        assert_fault(r, NULL);
+}
+
+static void assert_words(SettleEventType type, uint64_t lots, const Ticket *ticket, const char *expected) {
+        const Terms terms = { .block_bytes = 2 * MIB, .lot_dram_blocks = 16, .lot_slow_blocks = 64 };
+        const SettleEvent e = { .type = type,
+                                .gives = ticket_gives(ticket),
+                                .lots = lots,
+                                .ticket = *ticket,
+                                .waited = 60 * USEC_PER_SEC };
+        char text[128];
+
+        assert_return_code(settle_event_describe(&e, &terms, text, sizeof(text)), 0);
+        assert_string_equal(text, expected);
 }
 
 static void test_words(void **state) {
-        Rig *r = *state;
+        const Ticket sells = { .lots = -4, .delivered = 3, .paid = 1, .returned = 1 }, buys = { .lots = 1 };
+        const SettleEvent none = { .type = _SETTLE_EVENT_MAX };
+        const Terms terms = { .block_bytes = 2 * MIB };
         char text[128];
 
-        open_trade(r, 1, 1);
-        step(r);
-        obey(r, 0);
-        step(r);
-        assert_int_equal(r->out.n_events, 1);
-        assert_return_code(settle_event_describe(&r->out.events[0], &r->ledger.terms, text, sizeof(text)),
-                           0);
-        assert_string_equal(text, "gave 1 lot of 32 MiB DRAM back to the host: 1 of 1 have come");
+        assert_words(SETTLE_DELIVERED, 1, &sells,
+                     "gave 1 lot of 32 MiB DRAM back to the host: 2 of 4 have come");
+        assert_words(SETTLE_PAID, 2, &sells, "was paid for 2 lots of 32 MiB DRAM: 1 of 4 are traded");
+        assert_words(SETTLE_RETURNED, 1, &sells, "gets 1 lot of 32 MiB DRAM back, as nobody paid for it");
+        assert_words(SETTLE_TAKEN_BACK, 1, &sells,
+                     "has 1 lot of 32 MiB DRAM again that it had given: not traded");
+        assert_words(
+                SETTLE_LATE, 1, &buys,
+                "did not give its memory back within 60 s: 1 of 1 lot of 128 MiB slow memory did not come");
+        assert_words(SETTLE_ENDED, 3, &sells, "ended its trade at 3 of 4 lots of 32 MiB DRAM, in 60 s");
+        assert_words(SETTLE_GONE, 2, &sells, "is gone; 2 lots of 32 MiB DRAM of its trade are void");
+        assert_int_equal(settle_event_describe(&none, &terms, text, sizeof(text)), -EINVAL);
 }
 
 int main(void) {
         const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-                TEST(test_trade), TEST(test_refusal), TEST(test_partial), TEST(test_resident_memory_counts),
-                TEST(test_gone), TEST(test_gone_with_a_position), TEST(test_frozen), TEST(test_pool),
-                TEST(test_growth_waits_for_room), TEST(test_bounds), TEST(test_refused_tickets),
-                TEST(test_check_finds), TEST(test_words),
+                TEST(test_trade),
+                TEST(test_refusal),
+                TEST(test_partial),
+                TEST(test_resident_memory_counts),
+                TEST(test_unasked_memory_does_not_count),
+                TEST(test_steps_wait),
+                TEST(test_started_anew),
+                TEST(test_started_anew_and_paused),
+                TEST(test_back_at_configured_sizes),
+                TEST(test_later_tickets_do_not_hold_escrow),
+                TEST(test_who_is_paid_first),
+                TEST(test_pool_that_dwindles),
+                TEST(test_sizes_of_the_device),
+                TEST(test_hostile_figures),
+                TEST(test_clock_that_starts_anew),
+                TEST(test_refused_facts),
+                TEST(test_gone),
+                TEST(test_gone_with_a_position),
+                TEST(test_frozen),
+                TEST(test_pool),
+                TEST(test_growth_waits_for_room),
+                TEST(test_bounds),
+                TEST(test_refused_tickets),
+                TEST(test_check_finds),
+                TEST(test_words),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
