@@ -55,14 +55,16 @@ static void print_terms(Ctl *ctl, json_object *market) {
 }
 
 static int holdings_print(Ctl *ctl, json_object *list, Outcome *o) {
-        _cleanup_(table_freep) Table *t = table_new(
-                "Domain|Trading|>DRAM|>Slow|>Entitled DRAM|>Entitled slow|>Worth|>Traded|Now|>Last", 0);
+        _cleanup_(table_freep) Table *t = table_new("Domain|Trading|>DRAM|>Slow|>Entitled DRAM|>Entitled "
+                                                    "slow|>Worth|>Traded|Wish|>Wishes|Now|>Last",
+                                                    0);
         int r = t ? 0 : -ENOMEM;
 
         for (size_t i = 0; r >= 0 && i < json_object_array_length(list); i++) {
                 json_object *h = json_object_array_get_idx(list, i);
                 char dram[SIZE_TEXT_MAX], slow[SIZE_TEXT_MAX], e_dram[SIZE_TEXT_MAX], e_slow[SIZE_TEXT_MAX];
-                char position[SIGNED_TEXT_MAX], last[SIGNED_TEXT_MAX], worth[16] = "-";
+                char position[SIGNED_TEXT_MAX], wish[SIGNED_TEXT_MAX], last[SIGNED_TEXT_MAX],
+                        worth[16] = "-";
                 uint64_t value = json_number(h, "Value"), entitled = json_number(h, "EntitledValue");
 
                 if (entitled > 0)
@@ -73,6 +75,8 @@ static int holdings_print(Ctl *ctl, json_object *list, Outcome *o) {
                               size_of(h, "EntitledDramBytes", e_dram),
                               size_of(h, "EntitledSlowBytes", e_slow), worth,
                               change_of(h, "PositionDramBytes", position),
+                              *json_text(h, "Wish") ? json_text(h, "Wish") : "-",
+                              change_of(h, "WishDramBytes", wish),
                               *json_text(h, "Standing") ? json_text(h, "Standing") : "-",
                               change_of(h, "LastDramBytes", last));
         }
@@ -280,7 +284,9 @@ const Verb verbs_market[] = {
                 "what it has, "
                 "what it is entitled to, what its holding is worth against its entitlement, what DRAM it "
                 "has bought "
-                "or sold since, how it stands in the market now, and its last trade.",
+                "or sold since, what it wishes to trade and why, how it stands in the market now, and its "
+                "last trade. "
+                "'hmvctl explain' has the figures behind a wish.",
                 { { 0 } },
                 run_status,
                 0,

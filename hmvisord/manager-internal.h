@@ -28,6 +28,7 @@
 #define BEAT_USEC (250 * USEC_PER_MSEC)
 #define STOP_USEC (10 * USEC_PER_SEC)
 #define DECISIONS_KEPT 64
+#define EXPLAIN_TEXT_MAX 256
 #define MARKET_NO_LOT                                                                                       \
         "DramPrice=, SlowPrice=, MinTrade= and MaxTrade= leave no trade of whole blocks on both sides; "    \
         "use "                                                                                              \
@@ -38,7 +39,8 @@ typedef struct Domain Domain;
 
 typedef struct KeptDecision {
         usec_t realtime;
-        Decision decision;
+        Decision decision;             /* of pages; where there is a text, the last one before it */
+        char text[EXPLAIN_TEXT_MAX];   /* of the market; "": it is about pages */
 } KeptDecision;
 
 /* How much of the time writes are tracked. Tracking costs the guest a fault for each page it writes, so it
@@ -111,6 +113,8 @@ struct Domain {
         uint32_t samples;              /* of this epoch */
         Resize resize;
         Swap swap;
+        WishDecision wish;             /* as last explained */
+        bool wish_known;
         uint64_t lost_order;           /* could not be sent: the core is told at the next epoch */
 
         KeptDecision decisions[DECISIONS_KEPT];
@@ -180,6 +184,7 @@ const AckFacts *order_ack(Domain *d, AckFacts *buf);
 void order_acknowledged(Domain *d, const AckFacts *ack);
 void order_carry(Domain *d, const Order *order);
 void decision_keep(Domain *d, const Decision *decision);
+void decision_keep_text(Domain *d, const char *text);
 int decisions_explain(const Domain *d, size_t n, char **ret);
 
 /* manager-size.c */

@@ -49,6 +49,7 @@ static void holding_fill(const Manager *m, const Domain *d, MarketHolding *ret) 
         if (!trade || trade_view(trade, id, &ret->trade) < 0)
                 return;
         ret->has_account = true;
+        (void) core_get_wish(m->core, d->key, &ret->wish);
         last = last_trade(trade, id);
         if (last)
                 ret->last_lots = last->got;

@@ -95,10 +95,12 @@ bool market_takes_part(const Domain *d) {
 }
 
 void market_facts(const Domain *d, MarketFacts *ret) {
+        const AgentStats *stats = d->agent ? agent_link_stats(d->agent) : NULL;
+
         *ret = (MarketFacts) {
                 .id = market_account(d),
                 .swap_bytes_per_sec = domain_swap_rate(d),
-                .available_bytes = UINT64_MAX,
+                .available_bytes = stats ? stats->available_bytes : UINT64_MAX,
         };
         for (Tier tier = 0; tier < _TIER_MAX; tier++)
                 ret->cells[tier] = cell_facts(d, tier);
@@ -282,11 +284,29 @@ static void tell_command(Manager *m, const MarketCommand *command, int result) {
                              strerror(-result));
 }
 
+/* What a domain would trade, and why, for explain; said anew when it has changed. */
+static void keep_wish(Manager *m, Domain *d) {
+        const Trade *trade = core_get_trade(m->core);
+        WishDecision w;
+        char text[EXPLAIN_TEXT_MAX];
+
+        if (!d || !trade || core_get_wish(m->core, d->key, &w) < 0 ||
+            (d->wish_known && w.reason == d->wish.reason && w.lots == d->wish.lots))
+                return;
+        d->wish = w;
+        d->wish_known = true;
+        if (wish_describe(&w, &trade_ledger(trade)->terms, text, sizeof(text)) >= 0)
+                decision_keep_text(d, text);
+}
+
 void market_carry(Manager *m, const Inputs *in, const OrderList *list) {
         Outcome o = {};
 
         if (!in->policy.market.enabled)
                 return;
+        for (size_t i = 0; i < in->n_domains; i++)
+                if (in->domains[i].market)
+                        keep_wish(m, manager_domain_by_key(m, in->domains[i].domain));
         for (size_t i = 0; i < in->n_commands && list->command_results; i++)
                 tell_command(m, &in->commands[i], list->command_results[i]);
         m->market.n_commands = 0;

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "core/trade.h"
+#include "core/wish.h"
 
 typedef struct MarketView {
         bool enabled;
@@ -25,6 +26,7 @@ typedef struct MarketHolding {
         bool has_account;               /* else what follows is empty */
         TradeView trade;
         int64_t last_lots;              /* of its last trade; 0: none */
+        WishDecision wish;
 } MarketHolding;
 
 typedef struct MarketTrade {

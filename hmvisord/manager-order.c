@@ -169,6 +169,19 @@ void decision_keep(Domain *d, const Decision *decision) {
         *k = (KeptDecision) { .realtime = now, .decision = *decision };
 }
 
+/* The decision before it stays the last one about pages. */
+void decision_keep_text(Domain *d, const char *text) {
+        const KeptDecision last = d->decisions[(d->n_decisions + DECISIONS_KEPT - 1) % DECISIONS_KEPT];
+        KeptDecision *k = &d->decisions[d->n_decisions++ % DECISIONS_KEPT];
+        uint64_t now = 0;
+
+        (void) sd_event_now(d->manager->event, CLOCK_REALTIME, &now);
+        *k = (KeptDecision) { .realtime = now, .decision = last.decision };
+        if (d->n_decisions == 1)
+                k->decision.verdict = _VERDICT_MAX; /* none yet */
+        snprintf(k->text, sizeof(k->text), "market: %s", text);
+}
+
 int decisions_explain(const Domain *d, size_t n, char **ret) {
         _cleanup_free_ char *text = NULL;
         size_t size, kept = MIN(d->n_decisions, (size_t) DECISIONS_KEPT);
@@ -186,7 +199,7 @@ int decisions_explain(const Domain *d, size_t n, char **ret) {
                 if (localtime_r(&t, &tm))
                         (void) strftime(clock, sizeof(clock), "%F %T", &tm);
                 (void) decision_describe(&k->decision, line, sizeof(line));
-                fprintf(f, "%s  %s\n", clock, line);
+                fprintf(f, "%s  %s\n", clock, *k->text ? k->text : line);
         }
         if (fclose(f) != 0)
                 return -ENOMEM;

@@ -81,6 +81,8 @@ static int append_numbers(sd_bus_message *m, const MarketHolding *h, const Terms
                 { "TicketDramBytes", "x", (uint64_t) (a->ticket.lots * lot) },
                 { "TicketDeliveredLots", "t", a->ticket.delivered },
                 { "TicketPaidLots", "t", a->ticket.paid },
+                { "WishDramBytes", "x", (uint64_t) (h->wish.lots * lot) },
+                { "SwapBytesPerSec", "t", h->wish.swap_bytes_per_sec },
                 { "LastDramBytes", "x", (uint64_t) (h->last_lots * lot) },
         };
         int r = 0;
@@ -108,6 +110,8 @@ static int append_holding(sd_bus_message *m, const MarketHolding *h, const Terms
                 r = append_numbers(m, h, terms);
         if (r >= 0 && h->has_account)
                 r = message_append_entry(m, "Standing", "s", trade_standing_to_string(h->trade.standing));
+        if (r >= 0 && h->has_account)
+                r = message_append_entry(m, "Wish", "s", wish_reason_to_string(h->wish.reason));
         if (r >= 0 && h->has_account)
                 r = message_append_entry(m, "Value", "t",
                                          d[TIER_DRAM] / terms->block_bytes * terms->dram_price +

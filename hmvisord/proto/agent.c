@@ -219,7 +219,7 @@ int agent_reply_parse_status(const char *text, const AgentOrder *order, AgentSta
 int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
         _cleanup_json_ json_object *root = NULL;
         json_object *v = NULL, *list;
-        AgentStats s = {};
+        AgentStats s = { .available_bytes = UINT64_MAX };
         size_t n;
 
         if (object_parse(text, &root, &v, o) < 0)
@@ -240,6 +240,8 @@ int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
                 node->free_bytes = MIN(node->free_bytes, node->total_bytes);
                 s.n_nodes++;
         }
+        if (get_optional(v, "available", &s.available_bytes) < 0)
+                return garbage(o, "member 'available'");
         *ret = s;
         return 0;
 }

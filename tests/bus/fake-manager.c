@@ -347,6 +347,7 @@ size_t manager_market_holdings(const Manager *m, MarketHolding **ret) {
                            .standing = STANDING_BUSY, .offer = -1, .low = -2, .high = 5,
                            .owned_bytes = { UINT64_C(320) << 20, UINT64_C(512) << 20 } },
                 .last_lots = 2,
+                .wish = { .reason = WISH_HEAT_MISSED, .lots = 3 },
         };
         snprintf(h[0].name, sizeof(h[0].name), "hot");
         memcpy(h[0].uuid, m->domains[0].uuid, sizeof(h[0].uuid));

@@ -283,6 +283,7 @@ static void test_reboot_while_asked(void **state) {
 }
 
 static void test_swap_rate(void **state) {
+        _cleanup_free_ char *why = NULL;
         Fixture f;
 
         setup(&f, "Trading=yes SwapDevice=vdb");
@@ -292,6 +293,8 @@ static void test_swap_rate(void **state) {
         assert_true(sd_event_run(f.event, 20 * USEC_PER_MSEC) >= 0);
         epochs(&f, 1);
         assert_true(domain_swap_rate(manager_domain(f.m, FAKE_UUID)) > 100 * MIB);
+        assert_int_equal(manager_explain(f.m, FAKE_UUID, 9, &why, NULL), 0);
+        assert_non_null(strstr(why, "market: would "));
         assert_true(domain_swap_rate(manager_domain(f.m, FAKE_UUID)) < 100 * 1000 * MIB);
         fake.swapped = 0; /* another disk */
         epochs(&f, 1);

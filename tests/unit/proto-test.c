@@ -260,6 +260,11 @@ static void test_agent_prepared_and_stats(void **state) {
         assert_int_equal(s.n_nodes, 1);
         assert_int_equal(s.nodes[0].node, 1);
         assert_int_equal(s.nodes[0].free_bytes, 10); /* no more free than there is */
+        assert_int_equal(s.available_bytes, 5);
+        assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[]}}", &s, &o), 0);
+        assert_int_equal(s.available_bytes, UINT64_MAX);
+        assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[],\"available\":-1}}", &s, &o),
+                         -EIO);
 }
 
 static void test_ramblock(void **state) {
