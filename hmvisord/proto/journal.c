@@ -30,6 +30,10 @@ static uint64_t checksum(const char *text, size_t size) {
         return sum;
 }
 
+static int header_format(char buf[static HEADER_MAX], size_t size, uint64_t sum) {
+        return snprintf(buf, HEADER_MAX, HEADER_WORD " %d %zu %016" PRIx64 "\n", JOURNAL_VERSION, size, sum);
+}
+
 static void uuid_format(const uint8_t id[16], char ret[static UUID_TEXT_SIZE]) {
         char *p = ret;
 
@@ -138,6 +142,7 @@ static json_object *ledger_new(Writer *w, const Journal *j) {
 int journal_to_text(const Journal *j, char **ret) {
         _cleanup_json_ json_object *ledger = NULL;
         Writer w = { 0 };
+        char header[HEADER_MAX];
         const char *body;
         size_t size;
 
@@ -147,8 +152,10 @@ int journal_to_text(const Journal *j, char **ret) {
         if (w.error < 0)
                 return w.error;
         body = json_object_to_json_string_length(ledger, JSON_C_TO_STRING_PRETTY, &size);
-        if (!body || asprintf(ret, HEADER_WORD " %d %zu %016" PRIx64 "\n%s\n", JOURNAL_VERSION, size + 1,
-                              checksum(body, size), body) < 0)
+        if (!body)
+                return -ENOMEM;
+        (void) header_format(header, size + 1, checksum(body, size));
+        if (asprintf(ret, "%s%s\n", header, body) < 0)
                 return -ENOMEM;
         return 0;
 }
@@ -260,32 +267,32 @@ static int get_ledger(Reader *r, json_object *ledger, Journal *j) {
         return r->fault ? -EINVAL : 0;
 }
 
-/* The header's words, and that the body is the one that was written. */
+/* The header must be the one that would be written for what follows. */
 static const char *header_check(const char *text, size_t size, const char **ret_body, size_t *ret_size) {
-        const char *end = memchr(text, '\n', MIN(size, (size_t) HEADER_MAX));
-        char line[HEADER_MAX + 1];
+        const char *end = memchr(text, '\n', MIN(size, (size_t) HEADER_MAX - 1));
+        char line[HEADER_MAX] = { 0 }, expected[HEADER_MAX];
         uint64_t sum;
         unsigned version;
-        size_t length;
-        int used = -1;
+        size_t n, length;
 
         if (!end)
                 return "it does not begin as a journal does";
-        memcpy(line, text, (size_t) (end - text));
-        line[end - text] = '\0';
+        n = (size_t) (end + 1 - text);
+        memcpy(line, text, n);
         if (sscanf(line, HEADER_WORD " %9u", &version) != 1)
                 return "it does not begin as a journal does";
         if (version != JOURNAL_VERSION)
                 return "it is of another version of hmvisord";
-        if (sscanf(line, HEADER_WORD " %*u %9zu %16" SCNx64 "%n", &length, &sum, &used) != 2 || used < 0 ||
-            line[used] != '\0')
+        if (sscanf(line, HEADER_WORD " %*u %9zu %16" SCNx64, &length, &sum) != 2)
                 return "its first line is damaged";
+        if (length == 0 || size - n != length || text[size - 1] != '\n')
+                return "it is cut off, or something was added";
         *ret_body = end + 1;
         *ret_size = length - 1; /* the line break at the end is not part of it */
-        if (length == 0 || size - (size_t) (*ret_body - text) != length || text[size - 1] != '\n')
-                return "it is cut off, or something was added";
         if (checksum(*ret_body, *ret_size) != sum)
                 return "its checksum does not fit: it was changed";
+        if (header_format(expected, length, sum) != (int) n || !streq(expected, line))
+                return "its first line is damaged";
         return NULL;
 }
 

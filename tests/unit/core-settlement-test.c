@@ -12,9 +12,9 @@
 #include "core/settlement.h"
 
 #define MIB (UINT64_C(1) << 20)
-#define VMS 3
+#define VMS 4
 
-/* Two VMs (and a third where a test wants one) of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256
+/* Two VMs (and more where a test wants them) of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256
  * can be unplugged; lots of 32 MiB DRAM against 128 MiB slow memory. */
 typedef struct Rig {
         Ledger ledger;
@@ -310,28 +310,53 @@ static void test_later_tickets_do_not_hold_escrow(void **state) {
 /* Who was paid least is paid next; among equals the smaller id. */
 static void test_who_is_paid_first(void **state) {
         Rig *r = *state;
+        SettleCell *slow = &r->facts[3].cells[TIER_SLOW];
 
-        r->n_facts = 3;
-        r->capacity[TIER_DRAM] += 256 * MIB;
-        r->capacity[TIER_SLOW] += 512 * MIB;
-        assert_return_code(ledger_add(&r->ledger, id_of(2), vm(r, 0)->entitlement_blocks, NULL), 0);
-        assert_return_code(settlement_open(&r->ledger, id_of(0), -2, r->now), 0);
-        assert_return_code(settlement_open(&r->ledger, id_of(1), -2, r->now), 0);
-        assert_return_code(settlement_open(&r->ledger, id_of(2), 2, r->now), 0);
+        r->n_facts = 4;
+        r->capacity[TIER_DRAM] *= 2;
+        r->capacity[TIER_SLOW] *= 2;
+        slow->boot_bytes = 0;
+        for (unsigned i = 2; i < 4; i++)
+                assert_return_code(ledger_add(&r->ledger, id_of(i), vm(r, 0)->entitlement_blocks, NULL), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(0), -3, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(1), -1, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(2), -1, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(3), 4, r->now), 0);
         step(r);
         obey(r, 0);
+        step(r);
+        obey(r, 0);
+        slow->size_bytes = slow->requested_bytes = 256 * MIB; /* two lots */
+        step(r);
+        assert_int_equal(vm(r, 0)->ticket.paid, 2); /* there is nobody else yet */
         obey(r, 1);
-        r->facts[2].cells[TIER_SLOW].size_bytes = 384 * MIB; /* one lot */
-        r->facts[2].cells[TIER_SLOW].requested_bytes = 384 * MIB;
+        obey(r, 2);
+        slow->size_bytes = slow->requested_bytes = 128 * MIB;
         step(r);
-        assert_int_equal(vm(r, 0)->ticket.paid, 1);
-        assert_int_equal(vm(r, 1)->ticket.paid, 0);
-        r->facts[2].cells[TIER_SLOW].size_bytes = 256 * MIB;
-        r->facts[2].cells[TIER_SLOW].requested_bytes = 256 * MIB;
-        step(r);
-        assert_int_equal(vm(r, 0)->position, -1);
+        assert_int_equal(vm(r, 0)->ticket.paid, 2);
         assert_int_equal(vm(r, 1)->position, -1);
-        assert_int_equal(vm(r, 2)->position, 2);
+        assert_int_equal(vm(r, 2)->ticket.paid, 0);
+        slow->size_bytes = slow->requested_bytes = 0;
+        step(r);
+        assert_int_equal(vm(r, 0)->position, -2);
+        assert_int_equal(vm(r, 2)->position, -1);
+        assert_int_equal(vm(r, 3)->position, 4);
+}
+
+/* What a VM owns and has not plugged is not free. */
+static void test_pool_does_not_sell_what_is_owned(void **state) {
+        Rig *r = *state;
+        AccountId pool = { { 0 } };
+
+        r->facts[0].cells[TIER_DRAM].size_bytes = r->facts[0].cells[TIER_DRAM].requested_bytes = 128 * MIB;
+        assert_int_equal(settlement_free(&r->ledger, r->facts, 2, TIER_DRAM, r->capacity[TIER_DRAM]), 0);
+        assert_return_code(settlement_open(&r->ledger, id_of(1), 1, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, pool, -1, r->now), 0);
+        step(r);
+        assert_int_equal(r->ledger.pool.ticket.lots, 0);
+        step(r);
+        assert_true(told(r, SETTLE_ENDED, 1, 0) || vm(r, 1)->ticket.lots == 0);
+        assert_int_equal(vm(r, 1)->position, 0);
 }
 
 /* Something else took the pool's memory between its promise and the exchange. */
@@ -633,7 +658,7 @@ int main(void) {
                 TEST(test_back_at_configured_sizes),
                 TEST(test_later_tickets_do_not_hold_escrow),
                 TEST(test_who_is_paid_first),
-                TEST(test_pool_that_dwindles),
+                TEST(test_pool_that_dwindles), TEST(test_pool_does_not_sell_what_is_owned),
                 TEST(test_sizes_of_the_device),
                 TEST(test_hostile_figures),
                 TEST(test_clock_that_starts_anew),
