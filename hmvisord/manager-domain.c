@@ -261,6 +261,8 @@ void domain_update(Domain *d, const VirtEvent *e) {
                 d->info = (DomainInfo){}; /* other sizes, too */
                 d->resize = (Resize){};
                 d->swap = (Swap){};
+                d->pid = 0;
+                d->pid_next = 0;
                 d->job = false;
                 d->info_known = false;
                 d->agent_connected = false;

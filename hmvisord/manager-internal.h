@@ -113,6 +113,10 @@ struct Domain {
         uint32_t samples;              /* of this epoch */
         Resize resize;
         Swap swap;
+        int pid;                       /* of QEMU; <= 0: not known */
+        usec_t pid_next;
+        bool usage_known;
+        uint64_t usage_bytes[HOST_NODES_MAX];   /* of QEMU's shared memory, by host node */
         WishDecision wish;             /* as last explained */
         bool wish_known;
         uint64_t lost_order;           /* could not be sent: the core is told at the next epoch */

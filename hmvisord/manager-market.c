@@ -49,6 +49,19 @@ Domain *market_domain(Manager *m, const AccountId *id) {
 
 /* ---- what the host sees ---- */
 
+#define USAGE_SLACK_BYTES                                                                                   \
+        (16 * MIB) /* beside the guest's memory: the counters of its writes, a byte a page */
+#define PID_USEC (60 * USEC_PER_SEC) /* before a process that was not found is looked for again */
+
+/* The process stays what it is until the domain has another id. */
+static void look_at_usage(Domain *d, usec_t now) {
+        if (d->pid <= 0 && now >= d->pid_next) {
+                d->pid_next = now + PID_USEC;
+                d->pid = virt_domain_pid(d->manager->virt, d->name);
+        }
+        d->usage_known = d->pid > 0 && host_machine_shared_bytes("/", d->pid, d->usage_bytes) >= 0;
+}
+
 const DomainCell *market_cell(const Domain *d, Tier tier) {
         const DomainCell *found = NULL;
 
@@ -75,6 +88,19 @@ static bool has_dealings(const Manager *m, const Domain *d) {
         return a && (a->position != 0 || a->ticket.lots != 0);
 }
 
+/* What QEMU keeps of the cell's nodes, less what it may share there for other ends than the guest's memory.
+ */
+static uint64_t resident_of(const Domain *d, const DomainCell *c) {
+        uint64_t sum = 0;
+
+        if (!d->usage_known)
+                return UINT64_MAX;
+        for (unsigned i = 0; i < HOST_NODES_MAX; i++)
+                if (host_nodelist_has(c->host_nodes, i))
+                        sum += d->usage_bytes[i];
+        return sum - MIN(sum, USAGE_SLACK_BYTES + sum / 1024);
+}
+
 static SettleCell cell_facts(const Domain *d, Tier tier) {
         const DomainCell *c = market_cell(d, tier);
 
@@ -83,7 +109,7 @@ static SettleCell cell_facts(const Domain *d, Tier tier) {
                 .device_max_bytes = c->device_max_bytes,
                 .requested_bytes = domain_size_asked(d, c),
                 .size_bytes = c->boot_bytes + c->device_current_bytes,
-                .resident_bytes = UINT64_MAX,
+                .resident_bytes = resident_of(d, c),
         };
 }
 
@@ -147,6 +173,8 @@ static bool all_known(Manager *m, uint64_t capacity[_TIER_MAX]) {
         HASH_ITER(hh, m->domains, d, tmp) {
                 if (d->id < 0)
                         continue;
+                if (market_takes_part(d))
+                        look_at_usage(d, manager_now(m));
                 if (!*d->info.uuid && (d->xml_asked || has_dealings(m, d)))
                         return false;
                 if (d->info.hmvisor_bound && !market_takes_part(d)) /* for others there is the reserve */

@@ -4,25 +4,10 @@
  * address space each RAM block is (proto/ramblock.h), and the kernel says on which nodes those pages are.
  * Changes nothing.
  */
-#include <ctype.h>
 #include <json-c/json.h>
 
 #include "manager-action.h"
 #include "proto/ramblock.h"
-
-static bool nodelist_has(const char *list, unsigned node) {
-        for (const char *p = list; isdigit((unsigned char) *p);) {
-                char *end;
-                unsigned long first = strtoul(p, &end, 10), last = first;
-
-                if (*end == '-')
-                        last = strtoul(end + 1, &end, 10);
-                if (node >= first && node <= last)
-                        return true;
-                p = *end == ',' ? end + 1 : end;
-        }
-        return false;
-}
 
 static int cell_bytes(Action *a, const DomainCell *c, const RamBlock *blocks, size_t n_blocks, pid_t pid,
                       uint64_t *ret_bytes, Outcome *o) {
@@ -69,7 +54,7 @@ static int cell_report(const DomainCell *c, const uint64_t *bytes, json_object *
                         continue;
                 snprintf(key, sizeof(key), "%u", i);
                 json_object_object_add(nodes, key, json_object_new_uint64(bytes[i]));
-                ok = ok && nodelist_has(c->host_nodes, i);
+                ok = ok && host_nodelist_has(c->host_nodes, i);
         }
         json_object_object_add(cell, "cell", json_object_new_int64(c->cell));
         json_object_object_add(cell, "tier", json_object_new_string(tier_to_string(c->tier)));

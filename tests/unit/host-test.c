@@ -233,12 +233,46 @@ static void test_mapping_of_self(void **state) {
 
 #define TREE_TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
+static void test_machine_usage(void **state) {
+        static const char cgroup[] = "/machine.slice/machine-qemu\\x2d1\\x2dvm.scope/libvirt/emulator";
+        uint64_t bytes[HOST_NODES_MAX] = { 7 };
+        char path[256], text[256];
+
+        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ESRCH);
+        snprintf(text, sizeof(text), "1:cpu:/other\n0::%s\n", cgroup);
+        put("/proc/77/cgroup", text);
+        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ENODATA);
+        put("/sys/fs/cgroup/machine.slice/memory.numa_stat", "shmem N0=9 N1=9\n"); /* of all machines */
+        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ENODATA);
+        assert_int_equal(bytes[0], 7);
+        snprintf(path, sizeof(path), "/sys/fs/cgroup%.*s/memory.numa_stat",
+                 (int) (strstr(cgroup, "/emulator") - cgroup), cgroup);
+        put(path, "anon N0=1 N1=2\nshmem N0=4096 N1=8192 N99=5\nshmem_thp N0=3 N1=3\n");
+        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), 0);
+        assert_int_equal(bytes[0], 4096);
+        assert_int_equal(bytes[1], 8192);
+        put(path, "anon N0=1 N1=2\n");
+        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ENODATA);
+        put("/proc/78/cgroup", "0::/user.slice/vm\n");
+        put("/sys/fs/cgroup/user.slice/vm/memory.numa_stat", "shmem N0=4096\n");
+        assert_int_equal(host_machine_shared_bytes(root, 78, bytes), -ENODATA);
+}
+
+static void test_nodelist(void **state) {
+        assert_true(host_nodelist_has("0,2-3", 0) && host_nodelist_has("0,2-3", 2) &&
+                    host_nodelist_has("0,2-3", 3));
+        assert_false(host_nodelist_has("0,2-3", 1) || host_nodelist_has("0,2-3", 4) ||
+                     host_nodelist_has("", 0));
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TREE_TEST(test_distance_is_a_suggestion), TREE_TEST(test_kernel_tiers),
                 TREE_TEST(test_kernel_same_tier_says_nothing), TREE_TEST(test_configuration_wins),
                 TREE_TEST(test_many_nodes), TREE_TEST(test_errors), TREE_TEST(test_mapping),
                 cmocka_unit_test(test_real_machine), cmocka_unit_test(test_mapping_of_self),
+                cmocka_unit_test_setup_teardown(test_machine_usage, setup, teardown),
+                cmocka_unit_test(test_nodelist),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);

@@ -425,6 +425,10 @@ static void test_set(void **state) {
         assert_int_equal(f.outcome.code, OUTCOME_OK);
         epochs(&f, 3);
         assert_true(holding(&f).has_account);
+        /* with what was said before, this makes no sense */
+        assert_true(manager_set_policy(f.m, FAKE_UUID, "CeilingDram=128M", true, true, on_reply, &f, &o) <
+                    0);
+        assert_non_null(strstr(o.text, "FloorDram is above CeilingDram"));
         trade_fails(&f, -3 * (int64_t) LOT, OUTCOME_NO_ROOM, "can sell 64 MiB of DRAM at most");
         trade_fails(&f, 100 * (int64_t) LOT, OUTCOME_NO_ROOM, "can buy");
         trade_fails(&f, (int64_t) LOT + 1, OUTCOME_BAD_ARGUMENT, "no multiple of 32 MiB");
