@@ -278,7 +278,11 @@ static void market_look(Manager *m) {
 }
 
 static int market_prepare(Manager *m, Inputs *in, Outcome *o) {
+        Terms terms;
         int r;
+
+        if (terms_make(&m->conf->host.market, &terms) < 0)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%s", MARKET_NO_LOT);
 
         if (!m->market.journal) {
                 r = market_load(m, o);
@@ -301,7 +305,8 @@ void market_inputs(Manager *m, Inputs *in) {
                 in->commands = m->market.commands;
                 in->n_commands = m->market.n_commands;
         }
-        market_fault(m, &o);
+        if (o.code != OUTCOME_OK || !m->conf->host.market.enabled)
+                market_fault(m, &o); /* else it is known only when all is carried out */
 }
 
 static void tell_command(Manager *m, const MarketCommand *command, int result) {

@@ -325,6 +325,7 @@ static void test_journal_fails(void **state) {
         manager_market_get(f.m, &v);
         assert_non_null(strstr(v.reason, "journal"));
         trade_fails(&f, -(int64_t) LOT, OUTCOME_FAILED, "the market stands still");
+        assert_null(strstr(strstr(f.events, "stands still") + 1, "stands still")); /* said once */
         assert_int_equal(rmdir(lock), 0);
         assert_int_equal(rmdir(path), 0);
         epochs(&f, 6);
