@@ -220,7 +220,7 @@ static void answer_update(const FakeCall *c) {
         uint64_t requested = device_number(c->text, "requested") * 1024;
 
         if (fake.update_error)
-                return answer(c, OUTCOME_FAILED, fake.update_error);
+                return answer(c, fake.update_silent ? OUTCOME_TIMED_OUT : OUTCOME_FAILED, fake.update_error);
         fake.n_updates++;
         fake.grew_first = fake.grew_first || (requested > fake.requested[cell] && fake.n_updates == 1);
         fake_plug(cell, requested, fake.guest_keeps ? MAX(requested, fake.current[cell]) : requested);

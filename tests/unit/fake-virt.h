@@ -32,6 +32,7 @@ typedef struct Fake {
         bool grew_first; /* the first size asked for was a larger one */
         bool guest_keeps;         /* it unplugs nothing */
         const char *update_error; /* libvirt refuses to resize */
+        bool update_silent;       /* or does not say what came of it */
         bool libvirt_gone; /* calls fail with NO_LIBVIRT */
 } Fake;
 extern Fake fake;

@@ -282,6 +282,38 @@ static void test_reboot_while_asked(void **state) {
         teardown(&f);
 }
 
+/* Libvirt does not answer: the size may come yet, and counts as held until it is known. */
+static void test_no_answer(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        trade(&f, -2);
+        epochs(&f, 1);
+        assert_int_equal(fake.n_updates, 1);
+        fake.update_error = "no answer in time";
+        fake.update_silent = true;
+        epochs(&f, 4); /* the slow cell should grow */
+        assert_int_equal(manager_domain(f.m, FAKE_UUID)->resize.state, RESIZE_UNSURE);
+        assert_int_equal(domain_size_asked(manager_domain(f.m, FAKE_UUID),
+                                           market_cell(manager_domain(f.m, FAKE_UUID), TIER_SLOW)),
+                         BOOT + SLOW + 8 * LOT);
+        fake_plug(1, SLOW + 8 * LOT, SLOW + 8 * LOT); /* it came */
+        epochs(&f, 2);
+        fake.update_error = NULL;
+        epochs(&f, 3);
+        assert_sizes(2);
+        assert_int_equal(manager_domain(f.m, FAKE_UUID)->resize.state, RESIZE_IDLE);
+        /* and once more, where it never came */
+        fake.update_error = "no answer in time";
+        trade(&f, -1);
+        epochs(&f, 4);
+        fake.update_error = NULL;
+        epochs(&f, 6);
+        assert_sizes(3);
+        teardown(&f);
+}
+
 static void test_swap_rate(void **state) {
         _cleanup_free_ char *why = NULL;
         Fixture f;
@@ -468,6 +500,7 @@ int main(void) {
                 cmocka_unit_test(test_unplugged_is_not_given),
                 cmocka_unit_test(test_restart),
                 cmocka_unit_test(test_reboot_while_asked),
+                cmocka_unit_test(test_no_answer),
                 cmocka_unit_test(test_swap_rate),
                 cmocka_unit_test(test_journal_fails),
                 cmocka_unit_test(test_journal_of_another),
