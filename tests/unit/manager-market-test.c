@@ -437,12 +437,15 @@ static void set_fails(Fixture *f, const char *words, OutcomeCode code, const cha
 }
 
 static void test_set(void **state) {
+        MarketView v;
         Fixture f;
         Outcome o = {};
 
         setup(&f, "");
         epochs(&f, 3);
         assert_false(holding(&f).has_account);
+        manager_market_get(f.m, &v);
+        assert_int_equal(v.capacity_bytes[TIER_DRAM], 768 * MIB); /* what it holds is not the market's */
         trade_fails(&f, -(int64_t) LOT, OUTCOME_UNSUPPORTED, "--trading on");
         set_fails(&f, "EntitledDram=2G EntitledSlow=512M", OUTCOME_NO_ROOM, "the host has 1 GiB");
         set_fails(&f, "EntitledDram=768M EntitledSlow=512M", OUTCOME_NO_ROOM, "bound with");
@@ -458,6 +461,8 @@ static void test_set(void **state) {
         assert_int_equal(f.outcome.code, OUTCOME_OK);
         epochs(&f, 3);
         assert_true(holding(&f).has_account);
+        manager_market_get(f.m, &v);
+        assert_int_equal(v.capacity_bytes[TIER_DRAM], 1024 * MIB);
         /* with what was said before, this makes no sense */
         assert_true(manager_set_policy(f.m, FAKE_UUID, "CeilingDram=128M", true, true, on_reply, &f, &o) <
                     0);
