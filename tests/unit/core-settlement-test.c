@@ -294,7 +294,7 @@ static void test_later_tickets_do_not_hold_escrow(void **state) {
         r->n_facts = 3;
         r->capacity[TIER_DRAM] += 256 * MIB;
         r->capacity[TIER_SLOW] += 512 * MIB;
-        assert_return_code(ledger_add(&r->ledger, id_of(2), vm(r, 0)->entitlement_blocks, NULL), 0);
+        assert_return_code(ledger_add(&r->ledger, id_of(2), (const uint64_t[]){ 128, 256 }, NULL), 0);
         assert_return_code(settlement_open(&r->ledger, id_of(2), 1, r->now), 0); /* it, too, never gives */
         step(r);
         assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
