@@ -335,33 +335,50 @@ static uint64_t free_lots(const Trade *t, const SettleFacts seen[], size_t n, Ti
                terms_lot_bytes(&t->ledger.terms, tier);
 }
 
+/* The host's free memory, as a party. It takes any side where it trades itself. Else it has a position only of
+ * VMs that are gone, and withdraws from it: what they had traded away is recalled, so that there is room for
+ * them when they start again, at what they are entitled to. */
+static void pool_offer(const Trade *t, const MarketPolicy *policy, const SettleFacts seen[], size_t n,
+                       const uint64_t capacity[_TIER_MAX], PoolOffer *ret, Offer *ret_withdrawal) {
+        int64_t position = t->ledger.pool.position;
+        PoolOffer can = { 0 };
+
+        if (t->ledger.pool.ticket.lots == 0) {
+                can.buys_at_most = MIN(free_lots(t, seen, n, TIER_SLOW, capacity[TIER_SLOW]), MARKET_LOTS_MAX);
+                can.sells_at_most = MIN(free_lots(t, seen, n, TIER_DRAM, capacity[TIER_DRAM]), MARKET_LOTS_MAX);
+        }
+        *ret = policy->use_pool ? can : (PoolOffer){ 0 };
+        *ret_withdrawal = (Offer) { .key = n };
+        if (policy->use_pool || position == 0)
+                return;
+        ret_withdrawal->low = -(int64_t) can.sells_at_most;
+        ret_withdrawal->high = (int64_t) can.buys_at_most;
+        ret_withdrawal->position = position;
+        ret_withdrawal->wish = MAX(MIN(-position, ret_withdrawal->high), ret_withdrawal->low);
+        ret_withdrawal->withdraw = true;
+}
+
 static int trade_clear(Trade *t, const MarketPolicy *policy, const TradeFacts facts[],
                        const SettleFacts seen[], size_t n, const uint64_t capacity[_TIER_MAX]) {
         _cleanup_free_ Offer *offers = calloc(n + 1, sizeof(*offers));
         _cleanup_free_ int64_t *lots = calloc(n + 1, sizeof(*lots));
-        PoolOffer pool = { 0 };
+        PoolOffer pool;
         int r;
 
         if (!offers || !lots)
                 return -ENOMEM;
         for (size_t i = 0; i < n; i++)
                 party_offer(t, policy, &facts[i], i, &offers[i]);
-        if (t->ledger.pool.ticket.lots == 0) {
-                int64_t position = t->ledger.pool.position;
-
-                pool.buys_at_most = free_lots(t, seen, n, TIER_SLOW, capacity[TIER_SLOW]);
-                pool.sells_at_most = free_lots(t, seen, n, TIER_DRAM, capacity[TIER_DRAM]);
-                if (!policy->use_pool) { /* what it has of VMs that are gone is for those who withdraw */
-                        pool.buys_at_most = MIN(pool.buys_at_most, (uint64_t) MAX(-position, INT64_C(0)));
-                        pool.sells_at_most = MIN(pool.sells_at_most, (uint64_t) MAX(position, INT64_C(0)));
-                }
-        }
+        pool_offer(t, policy, seen, n, capacity, &pool, &offers[n]);
         t->epoch++;
         t->clearing = (Clearing) { 0 };
         if (n == 0)
                 return 0;
-        r = market_clear(offers, n, &pool, t->epoch, lots, &t->clearing);
-        return r < 0 ? r : clear_open(t, facts, n, lots);
+        r = market_clear(offers, n + 1, &pool, t->epoch, lots, &t->clearing);
+        if (r < 0)
+                return r;
+        t->clearing.pool += lots[n];
+        return clear_open(t, facts, n, lots);
 }
 
 static void history_keep(Trade *t, const Settlement *s) {

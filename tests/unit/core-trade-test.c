@@ -283,9 +283,26 @@ static void test_gone_and_back(void **state) {
         assert_sizes(r, 2, 288, 384);
         r->n = 2; /* the buyer is off: its slow memory has to come back, before it starts again */
         r->facts[1].wish = 0;
-        run(r, 12);
+        run(r, 1);
         assert_int_equal(trade_ledger(r->trade)->pool.position, 1);
         assert_int_equal(trade_command(r->trade, id_of(2), TRADE_WITHDRAW, 0), -ENOENT);
+        run(r, 20); /* it is recalled, as nobody offers it */
+        assert_sizes(r, 1, 256, 512);
+        assert_int_equal(trade_ledger(r->trade)->pool.position, 0);
+}
+
+/* Where the host trades itself, it keeps what VMs that are gone left, and who withdraws gets it. */
+static void test_gone_with_a_pool(void **state) {
+        Rig *r = *state;
+
+        r->policy.use_pool = true;
+        r->facts[1].wish = -1;
+        r->facts[2].wish = 1;
+        run(r, 12);
+        r->n = 2;
+        r->facts[1].wish = 0;
+        run(r, 40);
+        assert_int_equal(trade_ledger(r->trade)->pool.position, 1);
         assert_return_code(trade_command(r->trade, id_of(1), TRADE_WITHDRAW, 0), 0);
         run(r, 40);
         assert_sizes(r, 1, 256, 512);
@@ -299,6 +316,7 @@ int main(void) {
                 TEST(test_withdrawal_is_a_right), TEST(test_commands), TEST(test_pool),
                 TEST(test_bounds_and_frozen), TEST(test_prices_wait), TEST(test_entitlements),
                 TEST(test_life_after_a_crash), TEST(test_gone_and_back),
+                TEST(test_gone_with_a_pool),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
