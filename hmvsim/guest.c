@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * The guest model. Frames [0, dram_frames) are the DRAM cell, the rest the slow cell. As in a real guest, a
- * page that is moved gets another frame, which the host is not told.
+ * The guest model. Frames of the DRAM cell come first, then those of the slow cell, each cell with room to
+ * be plugged. As in a real guest, a page that is moved gets another frame, which the host is not told.
  */
 #include "guest.h"
 
@@ -45,12 +45,54 @@ static void *must_calloc(size_t n, size_t size) {
         return p;
 }
 
+static uint32_t cell_of(const Guest *g, uint32_t frame) {
+        return frame < g->cells[1].first ? 0 : 1;
+}
+
+/* The kernel's own frames are at the start of DRAM. */
+static uint32_t cell_start(const Guest *g, uint32_t cell) {
+        return cell == 0 ? g->setup.unmovable : g->cells[1].first;
+}
+
+static bool frame_is_usable(const Guest *g, uint32_t frame) {
+        const GuestCell *c = &g->cells[cell_of(g, frame)];
+
+        return frame < c->first + c->usable;
+}
+
+static void cell_count_free(Guest *g, uint32_t cell) {
+        GuestCell *c = &g->cells[cell];
+
+        c->n_free = 0;
+        for (uint32_t f = cell_start(g, cell); f < c->first + c->usable; f++)
+                c->n_free += g->frame_page[f] == NO_PAGE;
+}
+
+static void page_put(Guest *g, uint32_t page, uint32_t frame) {
+        g->frame_page[frame] = page;
+        g->page_frame[page] = frame;
+        g->cells[cell_of(g, frame)].n_free--;
+}
+
+static void page_take(Guest *g, uint32_t page) {
+        uint32_t frame = g->page_frame[page];
+
+        g->frame_page[frame] = NO_PAGE;
+        g->page_frame[page] = NO_PAGE;
+        g->cells[cell_of(g, frame)].n_free += frame_is_usable(g, frame);
+}
+
 void guest_init(Guest *g, const GuestSetup *setup, uint64_t seed) {
-        *g = (Guest){ .setup = *setup, .random = seed * 2 + 1 };
+        uint32_t dram_most = MAX(setup->dram_frames, setup->dram_max_frames);
+        uint32_t slow_most = MAX(setup->slow_frames, setup->slow_max_frames);
+
+        *g = (Guest){ .setup = *setup, .random = seed * 2 + 1, .generation = 1, .pages = setup->pages };
         guest_init_chances(g);
-        g->n_frames = setup->dram_frames + setup->slow_frames;
-        if (setup->pages + setup->unmovable > g->n_frames)
-                abort();
+        g->n_frames = dram_most + slow_most;
+        g->cells[0] = (GuestCell){ .most = dram_most };
+        g->cells[1] = (GuestCell){ .first = dram_most, .most = slow_most };
+        g->cells[0].usable = g->cells[0].plugged = setup->dram_frames;
+        g->cells[1].usable = g->cells[1].plugged = setup->slow_frames;
         g->frame_page = must_calloc(g->n_frames, sizeof(*g->frame_page));
         g->page_frame = must_calloc(setup->pages, sizeof(*g->page_frame));
         g->pinned = must_calloc(setup->pages, sizeof(*g->pinned));
@@ -58,15 +100,22 @@ void guest_init(Guest *g, const GuestSetup *setup, uint64_t seed) {
         for (uint32_t f = 0; f < g->n_frames; f++)
                 g->frame_page[f] = NO_PAGE;
         for (uint32_t p = 0; p < setup->pages; p++) {
-                g->page_frame[p] = setup->unmovable + p;
-                g->frame_page[setup->unmovable + p] = p;
+                uint32_t frame = setup->unmovable + p;
+
+                if (frame >= setup->dram_frames)
+                        frame += dram_most - setup->dram_frames;
+                g->page_frame[p] = frame < dram_most + setup->slow_frames ? frame : NO_PAGE;
+                if (g->page_frame[p] != NO_PAGE)
+                        g->frame_page[frame] = p;
         }
+        cell_count_free(g, 0);
+        cell_count_free(g, 1);
         for (uint32_t i = 0; i < setup->hot_unmovable; i++)
                 g->pinned[setup->hot_first + i] = true;
-        g->ranges[0] = (RangeFacts){ .gfn = 0, .n_pages = setup->dram_frames, .cell = 0 };
-        g->ranges[1] = (RangeFacts){ .gfn = setup->dram_frames, .n_pages = setup->slow_frames, .cell = 1 };
-        g->ranges[0].counters = g->counters;
-        g->ranges[1].counters = g->counters + setup->dram_frames;
+        for (uint32_t i = 0; i < 2; i++)
+                g->ranges[i] = (RangeFacts){ .gfn = g->cells[i].first,
+                                             .cell = i,
+                                             .counters = g->counters + g->cells[i].first };
 }
 
 void guest_done(Guest *g) {
@@ -79,9 +128,105 @@ void guest_done(Guest *g) {
         *g = (Guest){ 0 };
 }
 
-static void guest_write(Guest *g, uint32_t page, uint32_t samples) {
-        uint8_t *counter = &g->counters[g->page_frame[page]];
+/* ---- swap ---- */
 
+/* Goes round, as a kernel's allocator does. */
+static uint32_t cell_find_free(Guest *g, uint32_t cell) {
+        GuestCell *c = &g->cells[cell];
+        uint32_t start = cell_start(g, cell), end = c->first + c->usable;
+
+        for (uint32_t n = 0; c->n_free > 0 && n <= 2 * c->usable; n++) {
+                uint32_t f = c->scan = c->scan + 1 < end && c->scan >= start ? c->scan + 1 : start;
+
+                if (f < end && g->frame_page[f] == NO_PAGE)
+                        return f;
+        }
+        return NO_PAGE;
+}
+
+static bool page_is_hot(const Guest *g, uint32_t page) {
+        return page - g->setup.hot_first < g->setup.hot_pages;
+}
+
+/* Writes some page out that is not pinned, rather one that is not hot, and frees a frame that stays: which.
+ */
+static uint32_t guest_evict(Guest *g) {
+        for (unsigned i = 0; i < 64 && g->swapped < g->setup.swapped_per_epoch; i++) {
+                uint32_t page = guest_random(g) % g->pages, frame = g->page_frame[page];
+
+                if (frame == NO_PAGE || g->pinned[page] || !frame_is_usable(g, frame) ||
+                    (i < 32 && page_is_hot(g, page)))
+                        continue;
+                page_take(g, page);
+                g->swapped++;
+                return frame;
+        }
+        return NO_PAGE;
+}
+
+/* Finds a page a frame, in DRAM first as kernels do. */
+static bool guest_place(Guest *g, uint32_t page) {
+        uint32_t frame = cell_find_free(g, 0);
+
+        if (frame == NO_PAGE)
+                frame = cell_find_free(g, 1);
+        if (frame == NO_PAGE)
+                frame = guest_evict(g);
+        if (frame == NO_PAGE)
+                return false;
+        page_put(g, page, frame);
+        return true;
+}
+
+static bool guest_fault(Guest *g, uint32_t page) {
+        if (g->page_frame[page] != NO_PAGE)
+                return true;
+        if (g->swapped >= g->setup.swapped_per_epoch || !guest_place(g, page))
+                return false; /* the workload waits for its disk */
+        g->swapped++;
+        return true;
+}
+
+void guest_set_hot(Guest *g, uint32_t first, uint32_t pages, uint32_t permyriad) {
+        if (first > g->setup.pages || pages > g->setup.pages - first)
+                abort();
+        g->setup.hot_first = first;
+        g->setup.hot_pages = pages;
+        g->setup.permyriad = permyriad;
+        guest_init_chances(g);
+}
+
+uint64_t guest_free_bytes(const Guest *g) {
+        return ((uint64_t) g->cells[0].n_free + g->cells[1].n_free) * 4096;
+}
+
+void guest_use_pages(Guest *g, uint32_t pages) {
+        uint32_t before = g->pages;
+
+        if (pages == 0 || pages > g->setup.pages)
+                abort();
+        for (uint32_t p = pages; p < before; p++)
+                if (g->page_frame[p] != NO_PAGE)
+                        page_take(g, p);
+        g->pages = pages;
+        for (uint32_t p = before; p < pages; p++)
+                (void) guest_place(g, p);
+}
+
+/* ---- workload ---- */
+
+static void guest_write(Guest *g, uint32_t page, uint32_t samples) {
+        uint8_t *counter;
+
+        if (samples == 0)
+                return;
+        g->writes += samples;
+        if (!guest_fault(g, page)) {
+                g->slow_writes += samples;
+                return;
+        }
+        g->slow_writes += cell_of(g, g->page_frame[page]) == 1 ? samples : 0;
+        counter = &g->counters[g->page_frame[page]];
         *counter = (uint8_t) MIN(*counter + samples, 255U);
 }
 
@@ -97,23 +242,26 @@ static void guest_run_workload(Guest *g) {
                         guest_write(g, s->hot_first + i, guest_samples_written(g));
                 break;
         case WORKLOAD_UNIFORM:
-                for (uint32_t p = 0; p < s->pages; p++)
+                for (uint32_t p = 0; p < g->pages; p++)
                         guest_write(g, p, guest_samples_written(g));
                 break;
         case WORKLOAD_STREAM:
                 for (uint32_t i = 0; i < s->hot_pages; i++) {
                         guest_write(g, g->stream_at, 1);
-                        g->stream_at = (g->stream_at + 1) % s->pages;
+                        g->stream_at = (g->stream_at + 1) % g->pages;
                 }
                 break;
         }
+        for (uint32_t i = 0; i < s->touched; i++)
+                (void) guest_fault(g, guest_random(g) % g->pages);
 }
 
-static uint32_t guest_find_free(const Guest *g, uint32_t cell, uint32_t *hint) {
-        uint32_t first = cell == 0 ? g->setup.unmovable : g->setup.dram_frames;
-        uint32_t end = cell == 0 ? g->setup.dram_frames : g->n_frames;
+/* ---- memory ---- */
 
-        for (uint32_t f = MAX(*hint, first); f < end; f++)
+static uint32_t guest_find_free(const Guest *g, uint32_t cell, uint32_t *hint) {
+        const GuestCell *c = &g->cells[cell];
+
+        for (uint32_t f = MAX(*hint, cell_start(g, cell)); c->n_free > 0 && f < c->first + c->usable; f++)
                 if (g->frame_page[f] == NO_PAGE) {
                         *hint = f;
                         return f;
@@ -121,9 +269,50 @@ static uint32_t guest_find_free(const Guest *g, uint32_t cell, uint32_t *hint) {
         return NO_PAGE;
 }
 
-static uint32_t cell_of(const Guest *g, uint32_t frame) {
-        return frame < g->setup.dram_frames ? 0 : 1;
+uint32_t guest_frames(const Guest *g, uint32_t cell) {
+        return g->cells[cell].plugged;
 }
+
+void guest_ask_frames(Guest *g, uint32_t cell, uint32_t frames) {
+        GuestCell *c = &g->cells[cell];
+
+        frames = MIN(frames, c->most);
+        if (frames < c->plugged && g->setup.refuses)
+                return;
+        c->usable = frames;
+        if (frames > c->plugged) {
+                c->plugged = frames;
+                g->generation++;
+        }
+        cell_count_free(g, cell);
+}
+
+/* Empties frames from the end on, into whatever is free, or by swapping; as many as it can move in an epoch.
+ */
+static void guest_vacate(Guest *g, uint32_t cell) {
+        GuestCell *c = &g->cells[cell];
+        uint32_t before = c->plugged;
+
+        for (uint32_t moved = 0; c->plugged > c->usable && moved < g->setup.pages_per_epoch;) {
+                uint32_t page = g->frame_page[c->first + c->plugged - 1];
+
+                if (page != NO_PAGE) {
+                        if (g->pinned[page])
+                                break;
+                        page_take(g, page);
+                        if (!guest_place(g, page)) {
+                                g->frame_page[c->first + c->plugged - 1] = page;
+                                g->page_frame[page] = c->first + c->plugged - 1;
+                                break;
+                        }
+                        moved++;
+                }
+                c->plugged--;
+        }
+        g->generation += c->plugged != before;
+}
+
+/* ---- orders ---- */
 
 static SkipReason guest_move(Guest *g, uint32_t frame, uint32_t cell, uint32_t *hint) {
         uint32_t page, to;
@@ -142,24 +331,21 @@ static SkipReason guest_move(Guest *g, uint32_t frame, uint32_t cell, uint32_t *
         to = guest_find_free(g, cell, hint);
         if (to == NO_PAGE)
                 return SKIP_NO_ROOM;
-        g->frame_page[to] = page;
-        g->page_frame[page] = to;
-        g->frame_page[frame] = NO_PAGE;
+        page_take(g, page);
+        page_put(g, page, to);
         g->moved++;
         return _SKIP_MAX; /* not skipped */
 }
 
 /* Demotes as many as promotion lacks room for, from the front of the list; then promotes. */
 static void guest_carry_out(Guest *g) {
-        uint64_t lack = 0, room = 0;
+        uint64_t lack = 0;
         uint32_t hint = 0;
         AckFacts *ack = &g->ack;
 
         for (size_t i = 0; i < g->n_promote; i++)
                 lack += g->promote[i].n_pages;
-        for (uint32_t f = g->setup.unmovable; f < g->setup.dram_frames; f++)
-                room += g->frame_page[f] == NO_PAGE;
-        lack -= MIN(lack, room);
+        lack -= MIN(lack, g->cells[0].n_free);
 
         for (size_t i = 0; i < g->n_demote; i++)
                 for (uint64_t k = 0; k < g->demote[i].n_pages && ack->demoted_pages < lack; k++) {
@@ -188,6 +374,10 @@ void guest_run_epoch(Guest *g) {
         if (g->setup.workload == WORKLOAD_MOVING && g->epoch > 0 && g->epoch % g->setup.move_every == 0)
                 g->setup.hot_first =
                         (g->setup.hot_first + g->setup.hot_pages) % (g->setup.pages - g->setup.hot_pages);
+        g->swapped = 0;
+        g->writes = g->slow_writes = 0;
+        guest_vacate(g, 0);
+        guest_vacate(g, 1);
         guest_run_workload(g);
         g->epoch++;
         if (!g->has_order)
@@ -207,19 +397,21 @@ void guest_facts(Guest *g, uint64_t domain, const DomainPolicy *policy, DomainFa
                 .domain = domain,
                 .policy = *policy,
                 .agent_ready = true,
-                .ranges_generation = 1,
+                .ranges_generation = g->generation,
                 .cells = { { .cell = 0,
                              .tier = TIER_DRAM,
-                             .size_bytes = g->setup.dram_frames * UINT64_C(4096) },
+                             .size_bytes = guest_frames(g, 0) * UINT64_C(4096) },
                            { .cell = 1,
                              .tier = TIER_SLOW,
-                             .size_bytes = g->setup.slow_frames * UINT64_C(4096) } },
+                             .size_bytes = guest_frames(g, 1) * UINT64_C(4096) } },
                 .n_cells = 2,
                 .ranges = g->ranges,
                 .n_ranges = 2,
                 .samples = g->setup.samples,
                 .ack = g->has_order ? &g->ack : NULL,
         };
+        for (uint32_t i = 0; i < 2; i++)
+                g->ranges[i].n_pages = guest_frames(g, i);
         ret->cells[0].guest_free_bytes = ret->cells[1].guest_free_bytes = UINT64_MAX;
 }
 
@@ -249,6 +441,6 @@ uint32_t guest_hot_in_dram(const Guest *g) {
         uint32_t n = 0;
 
         for (uint32_t i = 0; i < g->setup.hot_pages; i++)
-                n += cell_of(g, g->page_frame[g->setup.hot_first + i]) == 0;
+                n += g->page_frame[g->setup.hot_first + i] < g->cells[1].first;
         return n;
 }

@@ -335,17 +335,19 @@ static uint64_t free_lots(const Trade *t, const SettleFacts seen[], size_t n, Ti
                terms_lot_bytes(&t->ledger.terms, tier);
 }
 
-/* The host's free memory, as a party. It takes any side where it trades itself. Else it has a position only of
- * VMs that are gone, and withdraws from it: what they had traded away is recalled, so that there is room for
- * them when they start again, at what they are entitled to. */
+/* The host's free memory, as a party. It takes any side where it trades itself. Else it has a position only
+ * of VMs that are gone, and withdraws from it: what they had traded away is recalled, so that there is room
+ * for them when they start again, at what they are entitled to. */
 static void pool_offer(const Trade *t, const MarketPolicy *policy, const SettleFacts seen[], size_t n,
                        const uint64_t capacity[_TIER_MAX], PoolOffer *ret, Offer *ret_withdrawal) {
         int64_t position = t->ledger.pool.position;
         PoolOffer can = { 0 };
 
         if (t->ledger.pool.ticket.lots == 0) {
-                can.buys_at_most = MIN(free_lots(t, seen, n, TIER_SLOW, capacity[TIER_SLOW]), MARKET_LOTS_MAX);
-                can.sells_at_most = MIN(free_lots(t, seen, n, TIER_DRAM, capacity[TIER_DRAM]), MARKET_LOTS_MAX);
+                can.buys_at_most =
+                        MIN(free_lots(t, seen, n, TIER_SLOW, capacity[TIER_SLOW]), MARKET_LOTS_MAX);
+                can.sells_at_most =
+                        MIN(free_lots(t, seen, n, TIER_DRAM, capacity[TIER_DRAM]), MARKET_LOTS_MAX);
         }
         *ret = policy->use_pool ? can : (PoolOffer){ 0 };
         *ret_withdrawal = (Offer) { .key = n };
