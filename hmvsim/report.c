@@ -147,7 +147,6 @@ int report_plot(const Scenario *scenario, const char *dir, Outcome *o) {
         static const char *const tiers[] = { ", DRAM", ", slow" };
         static const char *const heat[] = { "$7/100" }, *const swap[] = { "$8/$3/2**20" };
         static const char *const none[] = { "" };
-        _cleanup_free_ char *command = NULL;
         FILE *p;
 
         /* The folder is the shell's argument by way of the environment, whatever is in its name. */
