@@ -111,13 +111,15 @@ static void test_without_trading(void **state) {
  * ever. */
 static void check_hostile(uint64_t seed) {
         _cleanup_(sim_freep) Sim *s = start("hostile", seed);
-        static unsigned busy[VMS_MAX], quiet[VMS_MAX];
-        unsigned seconds = (unsigned) (scenario.duration / USEC_PER_SEC), longest = 0, checked = 0;
+        static unsigned busy[VMS_MAX], quiet[VMS_MAX], off[VMS_MAX];
+        unsigned seconds = (unsigned) (scenario.duration / USEC_PER_SEC), longest = 0, longest_off = 0,
+                 checked = 0;
         unsigned most = (unsigned) (scenario.policy.market.settle_usec / USEC_PER_SEC) * 2 + 10;
         GroupView v;
 
         memset(busy, 0, sizeof(busy));
         memset(quiet, 0, sizeof(quiet));
+        memset(off, 0, sizeof(off));
         assert_true(sim_n_vms(s) <= VMS_MAX);
         for (unsigned i = 0; i < seconds; i++) {
                 step(s);
@@ -125,6 +127,8 @@ static void check_hostile(uint64_t seed) {
                         VmView vm;
 
                         sim_vm(s, k, &vm);
+                        off[k] = vm.on ? 0 : off[k] + 1;
+                        longest_off = MAX(longest_off, off[k]);
                         if (vm.behaviour != BEHAVE_HONEST)
                                 continue;
                         busy[k] = vm.busy ? busy[k] + 1 : 0;
@@ -139,6 +143,11 @@ static void check_hostile(uint64_t seed) {
         print_message("# hostile, seed %llu: an honest VM's longest trade took %u s\n",
                       (unsigned long long) seed, longest);
         assert_true(longest <= most);
+        /* It stays off for 209 s at most, by itself; then there has to be room for what it is entitled to.
+         */
+        print_message("# hostile, seed %llu: a VM was off for %u s\n", (unsigned long long) seed,
+                      longest_off);
+        assert_in_range(longest_off, 1, 209 + 180);
         assert_true(checked > seconds * 10);
         for (size_t g = 0; g < scenario.n_groups; g++) {
                 sim_group(s, g, &v);

@@ -217,6 +217,11 @@ static void test_spare(void **state) {
         g->facts.available_bytes = UINT64_MAX - 1; /* a lie */
         run(g, 1);
         assert_wish(g, WISH_HEAT_MISSED, 4);
+        assert_int_equal(g->d.spare_bytes, 896 * MIB);
+        g->policy.max_trade_bytes = 64 * MIB;
+        run(g, 1);
+        assert_wish(g, WISH_HEAT_MISSED, 2);
+        g->policy.max_trade_bytes = 512 * MIB;
         g->facts.available_bytes = 200 * MIB;
         run(g, 1);
         assert_wish(g, WISH_NO_SPARE, 0);
@@ -262,6 +267,7 @@ static void test_frozen_and_off(void **state) {
         g->facts.frozen = true;
         run(g, 1);
         assert_wish(g, WISH_FROZEN, 0);
+        assert_int_equal(g->wish.swap_bytes_per_sec, 0);
         g->facts.frozen = false;
         run(g, 5);
         assert_wish(g, WISH_WATCHING, 0); /* it is watched anew */
