@@ -37,19 +37,19 @@ Account *ledger_find(const Ledger *l, AccountId id) {
 
 int ledger_add(Ledger *l, AccountId id, const uint64_t entitlement_blocks[_TIER_MAX], Account **ret) {
         size_t at = ledger_place(l, id);
-        Account *accounts;
+        Account *accounts, added = { .id = id };
 
         if (id_compare(&id, &l->pool.id) == 0)
                 return -EINVAL;
         if (ledger_find(l, id))
                 return -EEXIST;
+        for (Tier tier = 0; tier < _TIER_MAX; tier++) /* now: it may be another account's, which moves */
+                added.entitlement_blocks[tier] = entitlement_blocks[tier];
         accounts = reallocarray(l->accounts, l->n_accounts + 1, sizeof(*accounts));
         if (!accounts)
                 return -ENOMEM;
         memmove(accounts + at + 1, accounts + at, (l->n_accounts - at) * sizeof(*accounts));
-        accounts[at] = (Account) { .id = id };
-        for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                accounts[at].entitlement_blocks[tier] = entitlement_blocks[tier];
+        accounts[at] = added;
         l->accounts = accounts;
         l->n_accounts++;
         if (ret)
@@ -68,7 +68,7 @@ void ledger_remove(Ledger *l, AccountId id) {
 }
 
 uint64_t ticket_lots(const Ticket *t) {
-        return t->lots < 0 ? (uint64_t) -t->lots : (uint64_t) t->lots;
+        return t->lots < 0 ? -(uint64_t) t->lots : (uint64_t) t->lots;
 }
 
 uint64_t ticket_escrow(const Ticket *t) {
@@ -189,14 +189,16 @@ static bool account_can_hold(const Account *a, const Terms *t, int64_t position)
 }
 
 static const char *account_fault(const Account *a, const Terms *t) {
-        int64_t to_pay = (int64_t) (ticket_lots(&a->ticket) - a->ticket.paid);
+        const char *what = ticket_fault(&a->ticket);
+        int64_t to_pay;
 
         if (!lots_are_bounded(a->position))
                 return "a position is beyond all bounds";
         if (!account_can_hold(a, t, a->position))
                 return "a position is more than its entitlement is worth";
-        if (ticket_fault(&a->ticket))
-                return ticket_fault(&a->ticket);
+        if (what)
+                return what;
+        to_pay = (int64_t) (ticket_lots(&a->ticket) - a->ticket.paid);
         if (!account_can_hold(a, t, a->position + (a->ticket.lots < 0 ? -to_pay : to_pay)))
                 return "a ticket is for more than its account has";
         return a->last_direction < -1 || a->last_direction > 1 ? "a direction is none" : NULL;
