@@ -232,6 +232,58 @@ static int child_mounted(void) {
         return 0;
 }
 
+/* ---- what the disk is told, and in which order (the linker puts these in between) ---- */
+
+static char calls[16]; /* one letter each; as many as fit */
+static int failing_sync; /* the how many-th one fails; 0: none */
+
+static void call_note(char what) {
+        size_t n = strlen(calls);
+
+        if (n < sizeof(calls) - 1)
+                calls[n] = what;
+}
+
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __real_renameat(int from, const char *old, int to, const char *name);
+int __wrap_renameat(int from, const char *old, int to, const char *name);
+
+int __wrap_fsync(int fd) {
+        struct stat st;
+
+        call_note(fstat(fd, &st) == 0 && S_ISDIR(st.st_mode) ? 'd' : 'f');
+        if (failing_sync > 0 && --failing_sync == 0) {
+                errno = EIO;
+                return -1;
+        }
+        return __real_fsync(fd);
+}
+
+int __wrap_renameat(int from, const char *old, int to, const char *name) {
+        call_note('r');
+        return __real_renameat(from, old, to, name);
+}
+
+static void test_on_disk_before_it_counts(void **state) {
+        _cleanup_(journal_file_freep) JournalFile *f = opened();
+        Outcome o = {};
+
+        memset(calls, 0, sizeof(calls));
+        assert_return_code(journal_file_write(f, "old", 3, NULL), 0);
+        assert_string_equal(calls, "frd"); /* the text, its name, the folder */
+        memset(calls, 0, sizeof(calls));
+        failing_sync = 1;
+        assert_int_equal(journal_file_write(f, "new", 3, &o), -EIO);
+        assert_non_null(strstr(o.text, "the disk may be failing"));
+        assert_string_equal(calls, "f");
+        assert_text(f, "old");
+        failing_sync = 2;
+        memset(calls, 0, sizeof(calls));
+        assert_int_equal(journal_file_write(f, "new", 3, &o), -EIO);
+        assert_string_equal(calls, "frd");
+}
+
 static int in_child(int (*what)(void)) {
         int status;
         pid_t pid;
@@ -261,9 +313,16 @@ static void test_full_and_read_only_mount(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-                TEST(test_write_and_read), TEST(test_relative_path), TEST(test_torn_next_version),
-                TEST(test_links),          TEST(test_one_at_a_time), TEST(test_not_the_journal),
-                TEST(test_no_folder),      TEST(test_full),          TEST(test_full_and_read_only_mount),
+                TEST(test_write_and_read),
+                TEST(test_relative_path),
+                TEST(test_torn_next_version),
+                TEST(test_links),
+                TEST(test_one_at_a_time),
+                TEST(test_not_the_journal),
+                TEST(test_no_folder),
+                TEST(test_on_disk_before_it_counts),
+                TEST(test_full),
+                TEST(test_full_and_read_only_mount),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
