@@ -23,6 +23,7 @@ typedef enum Kind {
 
 typedef struct FakeCall {
         Kind kind;
+        FakeVm *vm;
         char *text;
         int fd;
         VirtCallback callback;
@@ -38,6 +39,10 @@ struct Virt {
 
 Fake fake;
 static Virt *the_virt;
+
+static const struct {
+        const char *uuid, *name;
+} names[FAKE_VMS] = { { FAKE_UUID, "vm" }, { FAKE_UUID_1, "vm1" } };
 
 int virt_new(sd_event *event, const char *uri, VirtEventHandler handler, void *userdata, Virt **ret) {
         the_virt = *ret = calloc(1, sizeof(Virt));
@@ -67,47 +72,56 @@ Virt *virt_free(Virt *v) {
         return NULL;
 }
 
-static int call(Virt *v, Kind kind, const char *text, int fd, VirtCallback callback, void *userdata) {
+static FakeVm *vm_of(const char *uuid) {
+        for (unsigned i = 0; i < FAKE_VMS; i++)
+                if (streq(uuid, names[i].uuid))
+                        return &fake.vms[i];
+        abort();
+}
+
+static int call(Virt *v, const char *uuid, Kind kind, const char *text, int fd, VirtCallback callback,
+                void *userdata) {
         if (v->n == CALLS_MAX)
                 return -EBUSY;
-        v->calls[v->n++] =
-                (FakeCall){ kind, strdup(text ?: ""), fd >= 0 ? dup(fd) : -EBADF, callback, userdata };
+        v->calls[v->n++] = (FakeCall) {
+                kind, vm_of(uuid), strdup(text ?: ""), fd >= 0 ? dup(fd) : -EBADF, callback, userdata,
+        };
         return 0;
 }
 
 int virt_get_xml(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata) {
-        return call(v, GET_XML, NULL, -1, cb, userdata);
+        return call(v, uuid, GET_XML, NULL, -1, cb, userdata);
 }
 
 int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb, void *userdata) {
-        return call(v, DEFINE, xml, -1, cb, userdata);
+        return call(v, uuid, DEFINE, xml, -1, cb, userdata);
 }
 
 int virt_update_device(Virt *v, const char *uuid, const char *xml, bool live, bool config, VirtCallback cb,
                        void *userdata) {
-        return call(v, UPDATE_DEVICE, xml, -1, cb, userdata);
+        return call(v, uuid, UPDATE_DEVICE, xml, -1, cb, userdata);
 }
 
 int virt_block_stats(Virt *v, const char *uuid, const char *disk, VirtCallback cb, void *userdata) {
-        return call(v, BLOCK_STATS, disk, -1, cb, userdata);
+        return call(v, uuid, BLOCK_STATS, disk, -1, cb, userdata);
 }
 
 int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config,
                       VirtCallback cb, void *userdata) {
-        return call(v, SET_METADATA, element, -1, cb, userdata);
+        return call(v, uuid, SET_METADATA, element, -1, cb, userdata);
 }
 
 int virt_get_metadata(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata) {
-        return call(v, GET_METADATA, NULL, -1, cb, userdata);
+        return call(v, uuid, GET_METADATA, NULL, -1, cb, userdata);
 }
 
 int virt_qmp(Virt *v, const char *uuid, const char *json, int fd, VirtCallback cb, void *userdata) {
-        return call(v, QMP, json, fd, cb, userdata);
+        return call(v, uuid, QMP, json, fd, cb, userdata);
 }
 
 int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
                void *userdata) {
-        return call(v, AGENT, json, -1, cb, userdata);
+        return call(v, uuid, AGENT, json, -1, cb, userdata);
 }
 
 int virt_domain_pid(Virt *v, const char *name) {
@@ -194,21 +208,22 @@ static uint64_t device_number(const char *device, const char *name) {
 }
 
 /* What a device was asked for, and has plugged, into the XML. */
-void fake_plug(unsigned cell, uint64_t requested, uint64_t current) {
-        char alias[32], text[128], *device = NULL, *before = fake.xml, *behind;
+void fake_plug(unsigned vm, unsigned cell, uint64_t requested, uint64_t current) {
+        FakeVm *v = &fake.vms[vm];
+        char alias[32], text[128], *device = NULL, *before = v->xml, *behind;
 
         snprintf(alias, sizeof(alias), "ua-hmvisor-%s", cell == 0 ? "dram" : "slow");
-        for (char *p = fake.xml; (p = strstr(p, "<requested")) && p < strstr(fake.xml, alias); p++)
+        for (char *p = v->xml; (p = strstr(p, "<requested")) && p < strstr(v->xml, alias); p++)
                 device = p;
         if (!device || !(behind = strdup(strstr(device, "</target>"))))
                 abort();
-        fake.requested[cell] = requested;
-        fake.current[cell] = current;
+        v->requested[cell] = requested;
+        v->current[cell] = current;
         *device = '\0';
         snprintf(text, sizeof(text),
                  "<requested unit='KiB'>%llu</requested><current unit='KiB'>%llu</current>",
                  (unsigned long long) requested / 1024, (unsigned long long) current / 1024);
-        if (asprintf(&fake.xml, "%s%s%s", before, text, behind) < 0)
+        if (asprintf(&v->xml, "%s%s%s", before, text, behind) < 0)
                 abort();
         free(before);
         free(behind);
@@ -216,14 +231,20 @@ void fake_plug(unsigned cell, uint64_t requested, uint64_t current) {
 
 /* The guest plugs and unplugs at once, but for one that refuses to give memory back. */
 static void answer_update(const FakeCall *c) {
-        unsigned cell = device_number(c->text, "node") != 0;
-        uint64_t requested = device_number(c->text, "requested") * 1024;
+        unsigned vm = (unsigned) (c->vm - fake.vms), cell = device_number(c->text, "node") != 0;
+        uint64_t requested = device_number(c->text, "requested") * 1024, current = requested;
 
         if (fake.update_error)
                 return answer(c, fake.update_silent ? OUTCOME_TIMED_OUT : OUTCOME_FAILED, fake.update_error);
         fake.n_updates++;
-        fake.grew_first = fake.grew_first || (requested > fake.requested[cell] && fake.n_updates == 1);
-        fake_plug(cell, requested, fake.guest_keeps ? MAX(requested, fake.current[cell]) : requested);
+        fake.grew_first = fake.grew_first || (requested > c->vm->requested[cell] && fake.n_updates == 1);
+        if (fake.on_update)
+                current = fake.on_update(vm, cell, requested);
+        else if (fake.guest_keeps)
+                current = MAX(requested, c->vm->current[cell]);
+        fake_plug(vm, cell, requested, current);
+        if (fake.on_updated)
+                fake.on_updated();
         answer(c, OUTCOME_OK, NULL);
 }
 
@@ -234,11 +255,11 @@ static void answer_one(const FakeCall *c) {
                 return answer(c, OUTCOME_NO_LIBVIRT, "libvirt cannot be reached");
         switch (c->kind) {
         case GET_XML:
-                answer(c, OUTCOME_OK, fake.xml);
+                answer(c, OUTCOME_OK, c->vm->xml);
                 break;
         case DEFINE:
-                free(fake.defined);
-                fake.defined = strdup(c->text);
+                free(c->vm->defined);
+                c->vm->defined = strdup(c->text);
                 answer(c, OUTCOME_OK, NULL);
                 break;
         case UPDATE_DEVICE:
@@ -250,12 +271,12 @@ static void answer_one(const FakeCall *c) {
                        streq(c->text, "vdb") ? text : "no such disk");
                 break;
         case SET_METADATA:
-                free(fake.policy);
-                fake.policy = strdup(c->text);
+                free(c->vm->policy);
+                c->vm->policy = strdup(c->text);
                 answer(c, OUTCOME_OK, NULL);
                 break;
         case GET_METADATA:
-                answer(c, OUTCOME_OK, fake.policy ?: "");
+                answer(c, OUTCOME_OK, c->vm->policy ?: "");
                 break;
         case QMP:
                 answer_qmp(c);
@@ -278,22 +299,28 @@ void fake_answer(void) {
         }
 }
 
-void fake_event(VirtEventType type, VirtState state, int id, bool agent_connected) {
+void fake_event_of(unsigned vm, VirtEventType type, VirtState state, int id, bool agent_connected) {
         VirtEvent e = { .type = type,
-                        .uuid = FAKE_UUID,
-                        .name = "vm",
                         .id = id,
                         .state = state,
                         .persistent = true,
                         .agent_connected = agent_connected };
 
+        snprintf(e.uuid, sizeof(e.uuid), "%s", names[vm].uuid);
+        snprintf(e.name, sizeof(e.name), "%s", names[vm].name);
         the_virt->handler(the_virt, &e, the_virt->userdata);
 }
 
+void fake_event(VirtEventType type, VirtState state, int id, bool agent_connected) {
+        fake_event_of(0, type, state, id, agent_connected);
+}
+
 void fake_reset(void) {
-        free(fake.xml);
-        free(fake.policy);
-        free(fake.defined);
+        for (unsigned i = 0; i < FAKE_VMS; i++) {
+                free(fake.vms[i].xml);
+                free(fake.vms[i].policy);
+                free(fake.vms[i].defined);
+        }
         if (fake.table)
                 munmap(fake.table, fake.table_size);
         fake = (Fake){};

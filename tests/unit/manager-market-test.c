@@ -11,23 +11,9 @@
 
 #include <cmocka.h>
 
-#include "base/log.h"
-#include "base/units.h"
-#include "fake-virt.h"
-#include "manager-internal.h"
 #include "temp-root.h"
 
-#define PLAIN                                                                                               \
-        "<domain type='kvm'><name>vm</name><uuid>" FAKE_UUID "</uuid><memory unit='MiB'>1024</memory>"      \
-        "<vcpu>2</vcpu><os><type arch='x86_64' machine='pc-q35-10.0'>hvm</type></os>"                       \
-        "<features><acpi/></features><cpu mode='host-passthrough'/><devices>"                               \
-        "<emulator>/usr/bin/qemu-system-x86_64</emulator></devices></domain>"
-
-/* Bound with 256 MiB of DRAM, half of it at boot, and 512 MiB of slow memory, up to 512 MiB and 1536 MiB. */
-#define BOOT (128 * MIB)
-#define DRAM (128 * MIB)
-#define SLOW (384 * MIB)
-#define LOT (32 * MIB)
+#include "market-fixture.h"
 
 typedef struct Fixture {
         sd_event *event;
@@ -47,25 +33,8 @@ static void on_event(const ManagerEvent *e, void *userdata) {
 }
 
 static void start(Fixture *f, const char *words) {
-        char journal[128];
-        Conf conf = { .lease_usec = 30 * USEC_PER_SEC,
-                      .sample_usec = 200000,
-                      .host = host_policy_default(),
-                      .domain = domain_policy_default(),
-                      .dram_nodes = strdup("0"),
-                      .slow_nodes = strdup("1"),
-                      .log_level = LOG_CRIT };
-        Outcome o = {};
+        Conf conf = market_conf(words, settle_usec);
 
-        snprintf(journal, sizeof(journal), "%s/journal", root);
-        conf.journal_path = strdup(journal);
-        conf.host.epoch_usec = 3600 * USEC_PER_SEC; /* the tests make the epochs */
-        conf.host.market.enabled = true;
-        conf.host.market.use_pool = true;
-        conf.host.market.epoch_usec = 1;
-        conf.host.market.cooldown_usec = conf.host.market.dwell_usec = 0;
-        conf.host.market.settle_usec = settle_usec;
-        assert_int_equal(policy_parse(words, &conf.domain, &o), 0);
         assert_int_equal(sd_event_new(&f->event), 0);
         assert_true(sd_event_run(f->event, 0) >= 0);
         assert_int_equal(manager_new(f->event, &conf, &f->m), 0);
@@ -78,36 +47,11 @@ static void start(Fixture *f, const char *words) {
 }
 
 static void setup_with(Fixture *f, const char *words, usec_t settle) {
-        const BindOptions bind = { .dram_bytes = BOOT + DRAM,
-                                   .slow_bytes = BOOT + SLOW,
-                                   .min_dram_bytes = BOOT,
-                                   .min_slow_bytes = BOOT,
-                                   .max_dram_bytes = 512 * MIB,
-                                   .max_slow_bytes = 1536 * MIB,
-                                   .extension_path = "/x.so",
-                                   .tiers = { { .nodes = "0", .cpus = "0-1", .distance = 10 },
-                                              { .nodes = "1", .distance = 28 } } };
-        Outcome o = {};
-
         root_make();
-        put("/sys/devices/system/node/online", "0-1\n");
-        for (unsigned i = 0; i < 2; i++) {
-                char path[96];
-
-                snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/meminfo", i);
-                put(path, i == 0 ? "Node 0 MemTotal: 1048576 kB\nNode 0 MemFree: 1048576 kB\n"
-                                 : "Node 1 MemTotal: 2097152 kB\nNode 1 MemFree: 2097152 kB\n");
-                snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/cpulist", i);
-                put(path, i == 0 ? "0-1\n" : "\n");
-                snprintf(path, sizeof(path), "/sys/devices/system/node/node%u/distance", i);
-                put(path, i == 0 ? "10 28\n" : "28 10\n");
-        }
+        host_make(1024 * MIB, 2048 * MIB);
         *f = (Fixture){};
         fake_reset();
-        if (domain_xml_bind(PLAIN, &bind, &fake.xml, &o) < 0)
-                fail_msg("%s", o.text);
-        fake_plug(0, DRAM, DRAM);
-        fake_plug(1, SLOW, SLOW);
+        domain_bind(0);
         settle_usec = settle;
         start(f, words);
 }
@@ -144,10 +88,10 @@ static MarketHolding holding(Fixture *f) {
 
 
 static void assert_sizes(int64_t sold_lots) {
-        assert_int_equal(fake.current[0], (int64_t) DRAM - sold_lots * (int64_t) LOT);
-        assert_int_equal(fake.current[1], (int64_t) SLOW + sold_lots * 4 * (int64_t) LOT);
-        assert_int_equal(fake.requested[0], fake.current[0]);
-        assert_int_equal(fake.requested[1], fake.current[1]);
+        assert_int_equal(fake.vms[0].current[0], (int64_t) DRAM - sold_lots * (int64_t) LOT);
+        assert_int_equal(fake.vms[0].current[1], (int64_t) SLOW + sold_lots * 4 * (int64_t) LOT);
+        assert_int_equal(fake.vms[0].requested[0], fake.vms[0].current[0]);
+        assert_int_equal(fake.vms[0].requested[1], fake.vms[0].current[1]);
 }
 
 static void trade(Fixture *f, int64_t lots) {
@@ -228,13 +172,13 @@ static void test_unplugged_is_not_given(void **state) {
         fake.update_error = "not now";
         trade(&f, -2);
         epochs(&f, 2);
-        fake_plug(0, DRAM, 0);
+        fake_plug(0, 0, DRAM, 0);
         fake_event(VIRT_MEMORY_CHANGED, 0, 1, false);
         fake_answer();
         epochs(&f, 3);
         assert_int_equal(holding(&f).trade.account.ticket.delivered, 0);
         assert_int_equal(holding(&f).trade.account.position, 0);
-        fake_plug(0, DRAM, DRAM);
+        fake_plug(0, 0, DRAM, DRAM);
         fake.update_error = NULL;
         epochs(&f, 12);
         assert_sizes(2);
@@ -298,7 +242,7 @@ static void test_no_answer(void **state) {
         assert_int_equal(domain_size_asked(manager_domain(f.m, FAKE_UUID),
                                            market_cell(manager_domain(f.m, FAKE_UUID), TIER_SLOW)),
                          BOOT + SLOW + 8 * LOT);
-        fake_plug(1, SLOW + 8 * LOT, SLOW + 8 * LOT); /* it came */
+        fake_plug(0, 1, SLOW + 8 * LOT, SLOW + 8 * LOT); /* it came */
         epochs(&f, 2);
         fake.update_error = NULL;
         epochs(&f, 3);
@@ -433,7 +377,7 @@ static void set_fails(Fixture *f, const char *words, OutcomeCode code, const cha
         if (o.code != code || !strstr(o.text, says))
                 fail_msg("%d: '%s' does not say '%s'", o.code, o.text, says);
         assert_int_equal(f->n_replies, 0);
-        assert_null(fake.policy);
+        assert_null(fake.vms[0].policy);
 }
 
 static void test_set(void **state) {

@@ -50,7 +50,7 @@ static void setup(Fixture *f, const char *words) {
         conf.domain.min_order_pages = 1;
         conf.host.epoch_usec = 3600 * USEC_PER_SEC; /* the tests make the epochs */
         assert_int_equal(policy_parse(words, &conf.domain, &o), 0);
-        if (domain_xml_bind(PLAIN, &bind, &fake.xml, &o) < 0)
+        if (domain_xml_bind(PLAIN, &bind, &fake.vms[0].xml, &o) < 0)
                 fail_msg("%s", o.text);
         assert_int_equal(sd_event_new(&f->event), 0);
         assert_true(sd_event_run(f->event, 0) >= 0);
@@ -315,7 +315,8 @@ static void test_policy(void **state) {
         assert_int_equal(f.outcome.code, OUTCOME_OK);
         assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Managed=yes", true, true, on_reply, &f, &o), 0);
         run(&f, 1000);
-        assert_non_null(strstr(fake.policy, "RateCap=64M Managed=yes")); /* what was said before stays */
+        /* what was said before stays */
+        assert_non_null(strstr(fake.vms[0].policy, "RateCap=64M Managed=yes"));
         assert_int_equal(view(&f).policy.migrate_bytes_per_sec, 64 << 20);
         assert_int_equal(view(&f).phase, PHASE_MANAGED);
         teardown(&f);
@@ -356,11 +357,11 @@ static void test_unbind(void **state) {
         assert_int_equal(manager_unbind(f.m, FAKE_UUID, true, on_reply, &f, &o), 0);
         run(&f, 50);
         assert_int_equal(f.outcome.code, OUTCOME_OK);
-        assert_null(fake.defined); /* a dry run */
+        assert_null(fake.vms[0].defined); /* a dry run */
         assert_int_equal(manager_unbind(f.m, FAKE_UUID, false, on_reply, &f, &o), 0);
         run(&f, 50);
-        assert_non_null(fake.defined);
-        assert_null(strstr(fake.defined, "memnode"));
+        assert_non_null(fake.vms[0].defined);
+        assert_null(strstr(fake.vms[0].defined, "memnode"));
         teardown(&f);
 }
 
