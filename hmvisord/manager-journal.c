@@ -26,6 +26,9 @@ static int journal_from_ledger(const Ledger *l, Journal *ret) {
                 memcpy(accounts[i].entitlement_blocks, a->entitlement_blocks, sizeof(a->entitlement_blocks));
                 accounts[i].position = a->position;
                 accounts[i].last_direction = a->last_direction;
+                accounts[i].rests = a->ended_at > 0;
+                accounts[i].withdraws = a->withdraws;
+                accounts[i].command = a->command;
                 accounts[i].ticket = ticket_to_journal(&a->ticket);
         }
         *ret = (Journal) {
@@ -54,6 +57,9 @@ static int ledger_from_journal(const Journal *j, Ledger *ret) {
                 memcpy(accounts[i].entitlement_blocks, a->entitlement_blocks, sizeof(a->entitlement_blocks));
                 accounts[i].position = a->position;
                 accounts[i].last_direction = a->last_direction;
+                accounts[i].ended_at = a->rests ? 1 : 0; /* some time ago; trade_resume() says when */
+                accounts[i].withdraws = a->withdraws;
+                accounts[i].command = a->command;
                 accounts[i].ticket = ticket_from_journal(&a->ticket);
         }
         *ret = (Ledger) {
@@ -102,6 +108,13 @@ int ledger_load(JournalFile *f, Ledger *ret, Outcome *o) {
                 r = ledger_from_journal(&journal, &ledger);
         if (r == -ENOMEM)
                 return failed(f, r, "read", o);
+        if (r == -EPROTONOSUPPORT) { /* nothing is wrong with it: removing it would lose who owns what */
+                (void) outcome_set(o, OUTCOME_FAILED,
+                                   "the market's journal '%s' cannot be read (%s); keep it, and put that "
+                                   "version back",
+                                   journal_file_path(f), what);
+                return r;
+        }
         if (r < 0 || ledger_check(&ledger, &what) < 0)
                 return damaged(f, what, o);
         *ret = ledger;

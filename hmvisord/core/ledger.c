@@ -201,6 +201,8 @@ static const char *account_fault(const Account *a, const Terms *t) {
         to_pay = (int64_t) (ticket_lots(&a->ticket) - a->ticket.paid);
         if (!account_can_hold(a, t, a->position + (a->ticket.lots < 0 ? -to_pay : to_pay)))
                 return "a ticket is for more than its account has";
+        if (!lots_are_bounded(a->command) || (a->command != 0 && a->withdraws))
+                return "a command is beyond all bounds, or two at once";
         return a->last_direction < -1 || a->last_direction > 1 ? "a direction is none" : NULL;
 }
 

@@ -37,8 +37,10 @@ typedef struct Account {
         uint64_t entitlement_blocks[_TIER_MAX];
         int64_t position; /* lots of DRAM bought since entitlement; exchanged ones only */
         Ticket ticket;
-        usec_t ended_at;     /* of the last ticket that moved anything; 0: never */
-        int8_t last_direction; /* of it: 1 bought DRAM, -1 sold, 0 none */
+        usec_t ended_at; /* when its last ticket did; 0: never. A new life of the daemon starts it anew */
+        int8_t last_direction; /* of the last one that moved anything: 1 bought DRAM, -1 sold, 0 none */
+        bool withdraws;        /* a user wants it back at its entitlement */
+        int64_t command;       /* lots that a user wants traded at the next clearing; 0: none */
 } Account;
 
 typedef struct Ledger {

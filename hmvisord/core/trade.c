@@ -7,8 +7,6 @@
 typedef struct Party {
         AccountId id;
         uint64_t least[_TIER_MAX], most[_TIER_MAX]; /* bytes */
-        bool commanded, withdraws;
-        int64_t command; /* lots */
         TradeStanding standing;
         int64_t offer;
         int64_t low, high; /* positions */
@@ -52,9 +50,13 @@ int trade_new(const MarketPolicy *policy, Trade **ret) {
         return 0;
 }
 
-static void ticket_restart(Ticket *ticket, usec_t now) {
-        if (ticket->lots != 0)
-                ticket->opened_at = now;
+/* No clock of an earlier life says anything in this one. A rest starts anew, in full: how long the daemon
+ * was away is not known, and a rest that is too long costs less than one that a crash cuts short. */
+static void account_restart(Account *a, usec_t now) {
+        if (a->ticket.lots != 0)
+                a->ticket.opened_at = now;
+        if (a->ended_at > 0)
+                a->ended_at = MAX(now, UINT64_C(1));
 }
 
 int trade_resume(const MarketPolicy *policy, Ledger *ledger, usec_t now, Trade **ret) {
@@ -72,9 +74,9 @@ int trade_resume(const MarketPolicy *policy, Ledger *ledger, usec_t now, Trade *
         t->ledger = *ledger;
         *ledger = (Ledger) { 0 };
         t->ledger.now = now;
-        ticket_restart(&t->ledger.pool.ticket, now);
+        account_restart(&t->ledger.pool, now);
         for (size_t i = 0; i < t->ledger.n_accounts; i++) {
-                ticket_restart(&t->ledger.accounts[i].ticket, now);
+                account_restart(&t->ledger.accounts[i], now);
                 t->parties[i].id = t->ledger.accounts[i].id;
         }
         *ret = TAKE_PTR(t);
@@ -127,8 +129,8 @@ int trade_view(const Trade *t, AccountId id, TradeView *ret) {
 }
 
 int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots) {
-        const Account *a = ledger_find(&t->ledger, id);
-        Party *p = party_find(t, id);
+        Account *a = ledger_find(&t->ledger, id);
+        const Party *p = party_find(t, id);
 
         if (!a)
                 return -ENOENT;
@@ -137,9 +139,9 @@ int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots) {
         else if (lots == 0 || lots > MARKET_LOTS_MAX || lots < -MARKET_LOTS_MAX ||
                  a->position + lots > p->high || a->position + lots < p->low)
                 return -ERANGE;
-        p->withdraws = type == TRADE_WITHDRAW;
-        p->commanded = type == TRADE_LOTS;
-        p->command = lots;
+        a->withdraws = type == TRADE_WITHDRAW;
+        a->command = lots;
+        t->changed = true;
         return 0;
 }
 
@@ -257,17 +259,17 @@ static void parties_forget(Trade *t) {
 
 /* ---- a clearing ---- */
 
-static TradeStanding standing_of(const Account *a, const Party *p, const TradeFacts *f,
-                                 const MarketPolicy *policy, usec_t now, int64_t wish) {
+static TradeStanding standing_of(const Account *a, const TradeFacts *f, const MarketPolicy *policy,
+                                 usec_t now, int64_t wish) {
         usec_t rested = now - a->ended_at;
 
         if (f->seen.frozen)
                 return STANDING_FROZEN;
         if (a->ticket.lots != 0)
                 return STANDING_BUSY;
-        if (p->withdraws)
+        if (a->withdraws)
                 return STANDING_WITHDRAWS;
-        if (p->commanded)
+        if (a->command != 0)
                 return STANDING_COMMAND;
         if (!f->trading)
                 return STANDING_OFF;
@@ -290,15 +292,17 @@ static int64_t offer_limit(const Trade *t, const MarketPolicy *policy, const Acc
 /* key: the rank of its id, for tie-breaks. */
 static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *f, uint64_t key,
                         Offer *ret) {
-        const Account *a = ledger_find(&t->ledger, f->seen.id);
+        Account *a = ledger_find(&t->ledger, f->seen.id);
         Party *p = &t->parties[a - t->ledger.accounts];
         int64_t wish = 0;
+        bool done;
 
-        p->standing = standing_of(a, p, f, policy, t->ledger.now, f->wish);
+        p->standing = standing_of(a, f, policy, t->ledger.now, f->wish);
+        done = p->standing == STANDING_COMMAND || (p->standing == STANDING_WITHDRAWS && a->position == 0);
         if (p->standing == STANDING_WITHDRAWS)
                 wish = -a->position;
         else if (p->standing == STANDING_COMMAND)
-                wish = p->command;
+                wish = a->command;
         else if (p->standing == STANDING_WISH)
                 wish = f->wish;
         p->offer = offer_limit(t, policy, a, p, wish);
@@ -314,8 +318,11 @@ static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *
         };
         if (p->standing == STANDING_FROZEN || p->standing == STANDING_BUSY)
                 ret->low = ret->high = ret->wish = 0;
-        p->commanded = p->commanded && p->standing != STANDING_COMMAND; /* it had its clearing */
-        p->withdraws = p->withdraws && a->position != 0;
+        if (done) { /* a command had its clearing */
+                a->command = 0;
+                a->withdraws = false;
+                t->changed = true;
+        }
 }
 
 static int clear_open(Trade *t, const TradeFacts facts[], size_t n, const int64_t lots[]) {

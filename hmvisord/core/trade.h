@@ -61,8 +61,9 @@ typedef struct Trade Trade;
 
 /* Terms at the policy's price. Returns 0, -EINVAL (terms_make()) or -ENOMEM. */
 int trade_new(const MarketPolicy *policy, Trade **ret);
-/* Goes on with a ledger of an earlier life, which is taken over on success; its clocks start at now. -EINVAL
- * when ledger_check() finds a fault. */
+/* Goes on with a ledger of an earlier life, which is taken over on success; its clocks start at now: what
+ * rested, rests in full again, so that no restart shortens a rest. -EINVAL when ledger_check() finds a
+ * fault. */
 int trade_resume(const MarketPolicy *policy, Ledger *ledger, usec_t now, Trade **ret);
 Trade *trade_free(Trade *t); /* NULL-safe; returns NULL */
 DEFINE_CLEANUP(Trade *, trade_free);
@@ -76,7 +77,8 @@ const TradeRecord *trade_history(const Trade *t, size_t n);
 /* Returns 0 or -ENOENT. */
 int trade_view(const Trade *t, AccountId id, TradeView *ret);
 
-/* Kept until the next clearing, a withdrawal until it is done; another one replaces it. lots: of TRADE_LOTS.
+/* Kept in the ledger until the next clearing, a withdrawal until it is done; another one replaces it. lots:
+ * of TRADE_LOTS.
  * Returns 0, -ENOENT, or -ERANGE when the VM's bounds do not allow it. */
 int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * See journal.h. Every member must be there, of its type and within its bounds: a journal is written by
- * hmvisord alone, so one that is a little wrong is one to stop at.
+ * See journal.h. Every member must be there, once, of its type and within its bounds: a journal is written
+ * by hmvisord alone, so one that is a little wrong is one to stop at.
  */
 #include "proto/journal.h"
 
@@ -30,8 +30,8 @@ static uint64_t checksum(const char *text, size_t size) {
         return sum;
 }
 
-static int header_format(char buf[static HEADER_MAX], size_t size, uint64_t sum) {
-        return snprintf(buf, HEADER_MAX, HEADER_WORD " %d %zu %016" PRIx64 "\n", JOURNAL_VERSION, size, sum);
+static int header_format(char buf[static HEADER_MAX], unsigned version, size_t size, uint64_t sum) {
+        return snprintf(buf, HEADER_MAX, HEADER_WORD " %u %zu %016" PRIx64 "\n", version, size, sum);
 }
 
 static void uuid_format(const uint8_t id[16], char ret[static UUID_TEXT_SIZE]) {
@@ -115,6 +115,9 @@ static json_object *account_new(Writer *w, const JournalAccount *a) {
         add_count(w, o, "entitled-slow-blocks", a->entitlement_blocks[TIER_SLOW]);
         add_number(w, o, "position", a->position);
         add_number(w, o, "last-direction", a->last_direction);
+        add(w, o, "rests", json_object_new_boolean(a->rests));
+        add(w, o, "withdraws", json_object_new_boolean(a->withdraws));
+        add_number(w, o, "command", a->command);
         add_ticket(w, o, &a->ticket);
         return o;
 }
@@ -154,7 +157,7 @@ int journal_to_text(const Journal *j, char **ret) {
         body = json_object_to_json_string_length(ledger, JSON_C_TO_STRING_PRETTY, &size);
         if (!body)
                 return -ENOMEM;
-        (void) header_format(header, size + 1, checksum(body, size));
+        (void) header_format(header, JOURNAL_VERSION, size + 1, checksum(body, size));
         if (asprintf(ret, "%s%s\n", header, body) < 0)
                 return -ENOMEM;
         return 0;
@@ -163,12 +166,14 @@ int journal_to_text(const Journal *j, char **ret) {
 /* ---- from text ---- */
 
 typedef struct Reader {
+        unsigned version;
         const char *fault; /* the first one, which stays */
 } Reader;
 
-static void fail(Reader *r, const char *what) {
+static int fail(Reader *r, const char *what) {
         if (!r->fault)
                 r->fault = what;
+        return -EINVAL;
 }
 
 static json_object *get(Reader *r, json_object *o, const char *key, json_type type) {
@@ -176,7 +181,7 @@ static json_object *get(Reader *r, json_object *o, const char *key, json_type ty
 
         if (!json_object_is_type(o, json_type_object) || !json_object_object_get_ex(o, key, &v) ||
             !json_object_is_type(v, type)) {
-                fail(r, "a member is missing, or not of its kind");
+                (void) fail(r, "a member is missing, or not of its kind");
                 return NULL;
         }
         return v;
@@ -187,10 +192,14 @@ static int64_t get_number(Reader *r, json_object *o, const char *key, int64_t mi
         int64_t n = v ? json_object_get_int64(v) : 0; /* saturates, so what does not fit is above max too */
 
         if (v && (n < min || n > max)) {
-                fail(r, "a number is out of bounds");
+                (void) fail(r, "a number is out of bounds");
                 return 0;
         }
         return n;
+}
+
+static bool get_flag(Reader *r, json_object *o, const char *key) {
+        return json_object_get_boolean(get(r, o, key, json_type_boolean));
 }
 
 static uint64_t get_count(Reader *r, json_object *o, const char *key) {
@@ -212,10 +221,10 @@ static JournalTicket get_ticket(Reader *r, json_object *o) {
                 .delivered = get_count(r, ticket, "delivered"),
                 .paid = get_count(r, ticket, "paid"),
                 .returned = get_count(r, ticket, "returned"),
-                .closing = json_object_get_boolean(get(r, ticket, "closing", json_type_boolean)),
+                .closing = get_flag(r, ticket, "closing"),
         };
         if (t.lots == 0)
-                fail(r, "a ticket is for nothing");
+                (void) fail(r, "a ticket is for nothing");
         return t;
 }
 
@@ -235,11 +244,17 @@ static void get_account(Reader *r, json_object *o, JournalAccount *a) {
         if (!id)
                 return;
         if (uuid_parse(json_object_get_string(id), a->id) < 0)
-                fail(r, "an account's id is no UUID");
+                (void) fail(r, "an account's id is no UUID");
         a->entitlement_blocks[TIER_DRAM] = get_count(r, o, "entitled-dram-blocks");
         a->entitlement_blocks[TIER_SLOW] = get_count(r, o, "entitled-slow-blocks");
         a->position = get_number(r, o, "position", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX);
         a->last_direction = (int8_t) get_number(r, o, "last-direction", -1, 1);
+        if (r->version >= 2) {
+                a->rests = get_flag(r, o, "rests");
+                a->withdraws = get_flag(r, o, "withdraws");
+                a->command = get_number(r, o, "command", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX);
+        } else
+                a->rests = a->last_direction != 0;
         a->ticket = get_ticket(r, o);
 }
 
@@ -255,7 +270,7 @@ static int get_ledger(Reader *r, json_object *ledger, Journal *j) {
         accounts = get(r, ledger, "accounts", json_type_array);
         n = accounts ? json_object_array_length(accounts) : 0;
         if (n > JOURNAL_ACCOUNTS_MAX)
-                fail(r, "there are too many accounts");
+                (void) fail(r, "there are too many accounts");
         if (r->fault)
                 return -EINVAL;
         j->accounts = calloc(n + 1, sizeof(*j->accounts));
@@ -267,8 +282,15 @@ static int get_ledger(Reader *r, json_object *ledger, Journal *j) {
         return r->fault ? -EINVAL : 0;
 }
 
-/* The header must be the one that would be written for what follows. */
-static const char *header_check(const char *text, size_t size, const char **ret_body, size_t *ret_size) {
+typedef struct Header {
+        unsigned version;
+        const char *body;
+        size_t size; /* of the body; the line break at the end is not part of it */
+} Header;
+
+/* It must be the one that would be written for what follows; of a later version's nothing but its beginning
+ * is known. */
+static int header_parse(Reader *r, const char *text, size_t size, Header *ret) {
         const char *end = memchr(text, '\n', MIN(size, (size_t) HEADER_MAX - 1));
         char line[HEADER_MAX] = { 0 }, expected[HEADER_MAX];
         uint64_t sum;
@@ -276,28 +298,62 @@ static const char *header_check(const char *text, size_t size, const char **ret_
         size_t n, length;
 
         if (!end)
-                return "it does not begin as a journal does";
+                return fail(r, "it does not begin as a journal does");
         n = (size_t) (end + 1 - text);
         memcpy(line, text, n);
         if (sscanf(line, HEADER_WORD " %9u", &version) != 1)
-                return "it does not begin as a journal does";
-        if (version != JOURNAL_VERSION)
-                return "it is of another version of hmvisord";
-        if (sscanf(line, HEADER_WORD " %*u %9zu %16" SCNx64, &length, &sum) != 2)
-                return "its first line is damaged";
+                return fail(r, "it does not begin as a journal does");
+        if (version > JOURNAL_VERSION) {
+                (void) fail(r, "it is of a later version of hmvisord");
+                return -EPROTONOSUPPORT;
+        }
+        if (version < JOURNAL_VERSION_OLDEST ||
+            sscanf(line, HEADER_WORD " %*u %9zu %16" SCNx64, &length, &sum) != 2)
+                return fail(r, "its first line is damaged");
         if (length == 0 || size - n != length || text[size - 1] != '\n')
-                return "it is cut off, or something was added";
-        *ret_body = end + 1;
-        *ret_size = length - 1; /* the line break at the end is not part of it */
-        if (checksum(*ret_body, *ret_size) != sum)
-                return "its checksum does not fit: it was changed";
-        if (header_format(expected, length, sum) != (int) n || !streq(expected, line))
-                return "its first line is damaged";
-        return NULL;
+                return fail(r, "it is cut off, or something was added");
+        if (checksum(end + 1, length - 1) != sum)
+                return fail(r, "its checksum does not fit: it was changed");
+        if (header_format(expected, version, length, sum) != (int) n || !streq(expected, line))
+                return fail(r, "its first line is damaged");
+        *ret = (Header) { version, end + 1, length - 1 };
+        return 0;
+}
+
+/* All members of all objects. */
+static size_t count_members(json_object *o) {
+        size_t n = 0;
+
+        if (json_object_is_type(o, json_type_object)) {
+                json_object_object_foreach(o, key, value) {
+                        (void) key;
+                        n += 1 + count_members(value);
+                }
+        } else if (json_object_is_type(o, json_type_array))
+                for (size_t i = 0; i < json_object_array_length(o); i++)
+                        n += count_members(json_object_array_get_idx(o, i));
+        return n;
+}
+
+/* Outside of strings, each member has one colon. The reader of JSON keeps the last of members of one name:
+ * then there are more colons than members. */
+static size_t count_colons(const char *body, size_t size) {
+        bool in_string = false;
+        size_t n = 0;
+
+        for (size_t i = 0; i < size; i++) {
+                if (body[i] == '"')
+                        in_string = !in_string;
+                else if (in_string && body[i] == '\\')
+                        i++;
+                else if (!in_string && body[i] == ':')
+                        n++;
+        }
+        return n;
 }
 
 /* The whole body must be one value. Returns 0, -EINVAL or -ENOMEM. */
-static int body_parse(const char *body, size_t size, json_object **ret) {
+static int body_parse(Reader *r, const Header *h, json_object **ret) {
         _cleanup_json_ json_object *o = NULL;
         json_tokener *t = json_tokener_new_ex(DEPTH_MAX);
         bool whole;
@@ -305,11 +361,14 @@ static int body_parse(const char *body, size_t size, json_object **ret) {
         if (!t)
                 return -ENOMEM;
         json_tokener_set_flags(t, JSON_TOKENER_STRICT);
-        o = json_tokener_parse_ex(t, body, (int) size);
-        whole = json_tokener_get_error(t) == json_tokener_success && json_tokener_get_parse_end(t) == size;
+        o = json_tokener_parse_ex(t, h->body, (int) h->size);
+        whole = json_tokener_get_error(t) == json_tokener_success &&
+                json_tokener_get_parse_end(t) == h->size;
         json_tokener_free(t);
         if (!whole || !o)
-                return -EINVAL;
+                return fail(r, "it is not JSON");
+        if (count_members(o) != count_colons(h->body, h->size))
+                return fail(r, "a member is there twice");
         *ret = TAKE_PTR(o);
         return 0;
 }
@@ -318,19 +377,16 @@ int journal_from_text(const char *text, size_t size, Journal *ret, const char **
         _cleanup_(journal_done) Journal j = { 0 };
         _cleanup_json_ json_object *ledger = NULL;
         Reader reader = { 0 };
-        const char *body = NULL;
-        size_t body_size = 0;
-        int r = -EINVAL;
+        Header header = { 0 };
+        int r;
 
         if (size == 0 || size > JOURNAL_TEXT_MAX)
-                fail(&reader, size == 0 ? "it is empty" : "it is too large");
+                r = fail(&reader, size == 0 ? "it is empty" : "it is too large");
         else
-                reader.fault = header_check(text, size, &body, &body_size);
-        if (!reader.fault) {
-                r = body_parse(body, body_size, &ledger);
-                if (r == -EINVAL)
-                        fail(&reader, "it is not JSON");
-        }
+                r = header_parse(&reader, text, size, &header);
+        reader.version = header.version;
+        if (r >= 0)
+                r = body_parse(&reader, &header, &ledger);
         if (r >= 0)
                 r = get_ledger(&reader, ledger, &j);
         if (r < 0) {

@@ -5,14 +5,20 @@
  * values out; never touches a file (io/journal-file) and knows no rule of the ledger (core/settlement checks
  * it).
  *
- * Times are not kept: the clocks of a new life start anew.
+ * Times are not kept: the clocks of a new life start anew. What is kept is that an account rests; it then
+ * does so in full (core/trade.h).
+ *
+ * Version 1 had no rests, withdrawals and commands. It is still read: there, whoever had traded rests.
+ * Before a version of hmvisord that reads only older ones takes over, there is nothing to remove or mend: it
+ * says that the journal is of another version, and the market stands still until the newer one is back.
  */
 #pragma once
 
 #include "base/cleanup.h"
 #include "base/tier.h"
 
-#define JOURNAL_VERSION 1
+#define JOURNAL_VERSION 2
+#define JOURNAL_VERSION_OLDEST 1 /* that can be read */
 #define JOURNAL_ACCOUNTS_MAX 16384            /* far more VMs than a host can run */
 #define JOURNAL_TEXT_MAX (16 * 1024 * 1024)   /* enough for as many */
 #define JOURNAL_NUMBER_MAX                                                                                  \
@@ -29,6 +35,9 @@ typedef struct JournalAccount {
         uint64_t entitlement_blocks[_TIER_MAX];
         int64_t position;
         int8_t last_direction; /* -1, 0 or 1 */
+        bool rests;            /* its last trade's rest may not be over */
+        bool withdraws;
+        int64_t command;       /* lots; 0: none */
         JournalTicket ticket;
 } JournalAccount;
 
@@ -47,7 +56,8 @@ void journal_done(Journal *j);
  * above (so whatever is written can be read), or -ENOMEM. */
 int journal_to_text(const Journal *j, char **ret);
 
-/* text need not end with a zero byte. Returns 0; -EINVAL, with the reason in *ret_what (static text; may be
- * NULL), when it is cut off, changed, of another version, or holds what a journal cannot; or -ENOMEM.
- * Accounts are in the order of the text. */
+/* text need not end with a zero byte. Returns 0; -EPROTONOSUPPORT when it is of a version that this hmvisord
+ * cannot read (so nothing is wrong with it, and nobody should remove it); -EINVAL when it is cut off,
+ * changed, or holds what a journal cannot; or -ENOMEM. In each case the reason is in *ret_what (static text;
+ * may be NULL). Accounts are in the order of the text. */
 int journal_from_text(const char *text, size_t size, Journal *ret, const char **ret_what);

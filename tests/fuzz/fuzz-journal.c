@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Fuzz target: whatever lies where the market's journal is expected. What is taken can be written, and is
- * then the same. As no fuzzer finds a checksum, each input is tried as a body with one that fits, too.
+ * then the same. As no fuzzer finds a checksum, each input is tried as a body with one that fits, too, and
+ * of each version that is read.
  */
 #include <inttypes.h>
 
@@ -39,9 +40,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
                 size--;
         for (size_t i = 0; i < size; i++)
                 sum = (sum ^ body[i]) * UINT64_C(0x100000001b3);
-        n = (size_t) sprintf(framed, "hmvisor-journal 1 %zu %016" PRIx64 "\n", size + 1, sum);
-        memcpy(framed + n, body, size);
-        framed[n + size] = '\n';
-        try(framed, n + size + 1);
+        for (unsigned version = JOURNAL_VERSION_OLDEST; version <= JOURNAL_VERSION; version++) {
+                n = (size_t) sprintf(framed, "hmvisor-journal %u %zu %016" PRIx64 "\n", version, size + 1,
+                                     sum);
+                memcpy(framed + n, body, size);
+                framed[n + size] = '\n';
+                try(framed, n + size + 1);
+        }
         return 0;
 }

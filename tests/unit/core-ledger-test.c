@@ -162,6 +162,12 @@ static void test_check_finds(void **state) {
         vm(r, 0)->last_direction = 2;
         assert_fault(r, "a direction is none");
         vm(r, 0)->last_direction = 0;
+        vm(r, 0)->command = MARKET_LOTS_MAX + 1;
+        assert_fault(r, "a command is beyond all bounds, or two at once");
+        vm(r, 0)->command = 1;
+        vm(r, 0)->withdraws = true;
+        assert_fault(r, "a command is beyond all bounds, or two at once");
+        vm(r, 0)->withdraws = false;
         vm(r, 0)->entitlement_blocks[TIER_SLOW] = UINT64_C(1) << 42; /* 2^63 bytes */
         assert_fault(r, "a position is more than its entitlement is worth");
         vm(r, 0)->entitlement_blocks[TIER_SLOW] = 256;

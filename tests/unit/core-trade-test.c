@@ -87,6 +87,24 @@ static void run(Rig *r, unsigned seconds) {
         }
 }
 
+static void ledger_copy(const Ledger *from, Ledger *ret) {
+        *ret = *from;
+        ret->accounts = malloc(from->n_accounts * sizeof(*ret->accounts));
+        memcpy(ret->accounts, from->accounts, from->n_accounts * sizeof(*ret->accounts));
+}
+
+/* The daemon dies and is there again, with what the journal holds; the host was booted anew, too. */
+static void crash(Rig *r) {
+        Ledger ledger;
+        Trade *next;
+
+        ledger_copy(trade_ledger(r->trade), &ledger);
+        r->now = 5 * USEC_PER_SEC;
+        assert_return_code(trade_resume(&r->policy, &ledger, r->now, &next), 0);
+        trade_free(r->trade);
+        r->trade = next;
+}
+
 static TradeView view(Rig *r, unsigned i) {
         TradeView v;
 
@@ -239,12 +257,6 @@ static void test_entitlements(void **state) {
         assert_sizes(r, 0, 256, 512);
 }
 
-static void ledger_copy(const Ledger *from, Ledger *ret) {
-        *ret = *from;
-        ret->accounts = malloc(from->n_accounts * sizeof(*ret->accounts));
-        memcpy(ret->accounts, from->accounts, from->n_accounts * sizeof(*ret->accounts));
-}
-
 static void test_life_after_a_crash(void **state) {
         Rig *r = *state;
         Ledger ledger;
@@ -254,11 +266,7 @@ static void test_life_after_a_crash(void **state) {
         r->facts[1].wish = 2;
         for (unsigned at = 1; at < 12; at++) {
                 run(r, 1);
-                ledger_copy(trade_ledger(r->trade), &ledger); /* what the journal holds */
-                r->now = 5 * USEC_PER_SEC;                    /* the host was booted anew, too */
-                assert_return_code(trade_resume(&r->policy, &ledger, r->now, &next), 0);
-                trade_free(r->trade);
-                r->trade = next;
+                crash(r);
         }
         r->facts[0].wish = r->facts[1].wish = 0;
         run(r, 100);
@@ -272,6 +280,78 @@ static void test_life_after_a_crash(void **state) {
         ledger.accounts[0].position++;
         assert_int_equal(trade_resume(&r->policy, &ledger, 0, &next), -EINVAL);
         ledger_done(&ledger);
+}
+
+/* It counts from the new life's beginning, also where the new clock is behind the old one. */
+static void test_no_rest_is_cut_short(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -1;
+        r->facts[1].wish = 1;
+        run(r, 20);
+        assert_sizes(r, 0, 224, 640);
+        crash(r);
+        run(r, 28);
+        assert_int_equal(view(r, 0).standing, STANDING_COOLING);
+        assert_int_equal(view(r, 2).standing, STANDING_WISH); /* it had none to make up for */
+        assert_sizes(r, 0, 224, 640);
+        run(r, 12);
+        assert_sizes(r, 0, 192, 768);
+        r->facts[0].wish = 1;
+        r->facts[1].wish = -1;
+        crash(r);
+        run(r, 110);
+        assert_int_equal(view(r, 0).standing, STANDING_DWELLING); /* the direction is not forgotten */
+        run(r, 30);
+        assert_sizes(r, 0, 224, 640);
+}
+
+/* From when the user is told that it is taken. */
+static void test_no_command_is_lost(void **state) {
+        Rig *r = *state;
+
+        run(r, 1);
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_LOTS, -2), 0);
+        assert_return_code(trade_command(r->trade, id_of(1), TRADE_LOTS, 2), 0);
+        run(r, 1);
+        assert_true(r->out.changed); /* and so is written, though nothing was traded */
+        assert_sizes(r, 0, 256, 512);
+        crash(r);
+        run(r, 15);
+        assert_sizes(r, 0, 192, 768);
+        crash(r);
+        run(r, 15);
+        assert_sizes(r, 0, 192, 768); /* once */
+
+        r->facts[1].seen.frozen = true; /* so that it takes its time */
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_WITHDRAW, 0), 0);
+        run(r, 1);
+        assert_true(r->out.changed);
+        for (unsigned i = 0; i < 3; i++) {
+                crash(r);
+                run(r, 12);
+                assert_true(view(r, 0).account.withdraws);
+        }
+        r->facts[1].seen.frozen = false;
+        run(r, 90);
+        assert_sizes(r, 0, 256, 512);
+        assert_false(view(r, 0).account.withdraws);
+}
+
+/* One that its bounds do not allow any more had its clearing all the same. */
+static void test_commands_at_a_bound(void **state) {
+        Rig *r = *state;
+
+        run(r, 1);
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_LOTS, -2), 0);
+        assert_return_code(trade_command(r->trade, id_of(1), TRADE_LOTS, 2), 0);
+        r->facts[0].floor_bytes[TIER_DRAM] = 256 * MIB;
+        run(r, 12);
+        assert_int_equal(view(r, 0).standing, STANDING_AT_BOUND);
+        assert_int_equal(view(r, 0).account.command, 0);
+        r->facts[0].floor_bytes[TIER_DRAM] = 0;
+        run(r, 30);
+        assert_sizes(r, 0, 256, 512);
 }
 
 static void test_gone_and_back(void **state) {
@@ -315,7 +395,8 @@ int main(void) {
                 TEST(test_wishes_are_traded), TEST(test_turning_round_takes_longer),
                 TEST(test_withdrawal_is_a_right), TEST(test_commands), TEST(test_pool),
                 TEST(test_bounds_and_frozen), TEST(test_prices_wait), TEST(test_entitlements),
-                TEST(test_life_after_a_crash), TEST(test_gone_and_back),
+                TEST(test_life_after_a_crash), TEST(test_no_rest_is_cut_short),
+                TEST(test_no_command_is_lost), TEST(test_commands_at_a_bound), TEST(test_gone_and_back),
                 TEST(test_gone_with_a_pool),
         };
 

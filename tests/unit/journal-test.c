@@ -26,16 +26,19 @@ static const Journal sample = {
                         { .id = { 0x10, 0x32, 0x54, 0x76, 0x98, 0xba, 0xdc, 0xfe, 1, 2, 3, 4, 5, 6, 7, 8 },
                           .entitlement_blocks = { 128, 256 },
                           .position = 1,
-                          .last_direction = -1 },
+                          .last_direction = -1,
+                          .rests = true,
+                          .command = -3 },
                         { .id = { 0xff },
                           .entitlement_blocks = { 0, UINT64_C(1) << 53 },
+                          .withdraws = true,
                           .ticket = { .lots = -4, .delivered = 3, .paid = 1, .returned = 1 } },
                 },
         .n_accounts = 2,
 };
 
 static const char golden[] =
-        "hmvisor-journal 1 805 625db4d3dcc33066\n"
+        "hmvisor-journal 2 934 a103f54c2769255c\n"
         "{\n"
         "  \"terms\":{\n"
         "    \"block-bytes\":2097152,\n"
@@ -60,7 +63,10 @@ static const char golden[] =
         "      \"entitled-dram-blocks\":128,\n"
         "      \"entitled-slow-blocks\":256,\n"
         "      \"position\":1,\n"
-        "      \"last-direction\":-1\n"
+        "      \"last-direction\":-1,\n"
+        "      \"rests\":true,\n"
+        "      \"withdraws\":false,\n"
+        "      \"command\":-3\n"
         "    },\n"
         "    {\n"
         "      \"id\":\"ff000000-0000-0000-0000-000000000000\",\n"
@@ -68,6 +74,9 @@ static const char golden[] =
         "      \"entitled-slow-blocks\":9007199254740992,\n"
         "      \"position\":0,\n"
         "      \"last-direction\":0,\n"
+        "      \"rests\":false,\n"
+        "      \"withdraws\":true,\n"
+        "      \"command\":0,\n"
         "      \"ticket\":{\n"
         "        \"lots\":-4,\n"
         "        \"delivered\":3,\n"
@@ -104,6 +113,9 @@ static void assert_same(const Journal *a, const Journal *b) {
                                     sizeof(x->entitlement_blocks));
                 assert_int_equal(x->position, y->position);
                 assert_int_equal(x->last_direction, y->last_direction);
+                assert_int_equal(x->rests, y->rests);
+                assert_int_equal(x->withdraws, y->withdraws);
+                assert_int_equal(x->command, y->command);
                 assert_same_ticket(&x->ticket, &y->ticket);
         }
 }
@@ -179,17 +191,22 @@ static void test_what_could_not_be_read_is_not_written(void **state) {
 static void assert_refused(const char *text, size_t size, const char *expected) {
         _cleanup_(journal_done) Journal back = { 0 };
         _cleanup_free_ char *exact = malloc(size + 1); /* so that a sanitizer sees a read behind the end */
+        const size_t n = sizeof("hmvisor-journal ") - 1;
         const char *what = NULL;
+        int r;
 
         assert_non_null(exact);
         memcpy(exact, text, size);
         exact = realloc(exact, size ?: 1);
-        assert_int_equal(journal_from_text(exact, size, &back, &what), -EINVAL);
+        r = journal_from_text(exact, size, &back, &what);
+        /* Of a later version only where it says so. */
+        assert_int_equal(r, size > n && strtoul(text + n, NULL, 10) > JOURNAL_VERSION ? -EPROTONOSUPPORT
+                                                                                      : -EINVAL);
         assert_non_null(what);
         if (expected)
                 assert_string_equal(what, expected);
         assert_null(back.accounts);
-        assert_int_equal(journal_from_text(exact, size, &back, NULL), -EINVAL);
+        assert_int_equal(journal_from_text(exact, size, &back, NULL), r);
 }
 
 static void test_cut_off(void **state) {
@@ -210,22 +227,27 @@ static void test_any_byte_changed(void **state) {
                 }
 }
 
-/* A body of anybody's, with a header that fits. */
-static void assert_body_refused(const char *body, const char *expected) {
+/* A body of anybody's, with a header that fits. Returns what was read, if it should be. */
+static Journal assert_body(unsigned version, const char *body, const char *expected) {
         uint64_t sum = UINT64_C(0xcbf29ce484222325);
         _cleanup_free_ char *text = NULL;
+        Journal back = { 0 };
 
         for (const char *p = body; *p; p++)
                 sum = (sum ^ (unsigned char) *p) * UINT64_C(0x100000001b3);
-        assert_true(asprintf(&text, "hmvisor-journal 1 %zu %016" PRIx64 "\n%s\n", strlen(body) + 1, sum,
-                             body) > 0);
+        assert_true(asprintf(&text, "hmvisor-journal %u %zu %016" PRIx64 "\n%s\n", version,
+                             strlen(body) + 1, sum, body) > 0);
         if (expected)
                 assert_refused(text, strlen(text), expected);
-        else {
-                _cleanup_(journal_done) Journal back = { 0 };
-
+        else
                 assert_return_code(journal_from_text(text, strlen(text), &back, NULL), 0);
-        }
+        return back;
+}
+
+static void assert_body_refused(const char *body, const char *expected) {
+        Journal back = assert_body(JOURNAL_VERSION, body, expected);
+
+        journal_done(&back);
 }
 
 #define TERMS                                                                                               \
@@ -233,7 +255,9 @@ static void assert_body_refused(const char *body, const char *expected) {
         "blocks\":1}"
 #define POOL "\"pool\":{\"position\":0}"
 #define ID "\"id\":\"10325476-98ba-dcfe-0102-030405060708\""
-#define REST "\"entitled-dram-blocks\":1,\"entitled-slow-blocks\":1,\"position\":0,\"last-direction\":0"
+#define REST_1(direction)                                                                                   \
+        "\"entitled-dram-blocks\":1,\"entitled-slow-blocks\":1,\"position\":0,\"last-direction\":" direction
+#define REST REST_1("0") ",\"rests\":true,\"withdraws\":false,\"command\":0"
 #define WITH_TICKET(t) "{" TERMS ",\"pool\":{\"position\":0,\"ticket\":" t "},\"accounts\":[]}"
 #define WITH_ACCOUNT(a) "{" TERMS "," POOL ",\"accounts\":[" a "]}"
 
@@ -297,8 +321,16 @@ static void test_bodies(void **state) {
                             bounds);
         assert_body_refused(WITH_ACCOUNT(
                                     "{" ID
-                                    ",\"entitled-dram-blocks\":1,\"entitled-slow-blocks\":1,\"position\":0,"
-                                    "\"last-direction\":2}"),
+                                    "," REST_1("2") ",\"rests\":true,\"withdraws\":false,\"command\":0}"),
+                            bounds);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"withdraws\":false}"),
+                            missing);
+        assert_body_refused(WITH_ACCOUNT("{" ID
+                                         "," REST_1("0") ",\"rests\":1,\"withdraws\":false,\"command\":0}"),
+                            missing);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"command\":0}"), missing);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"withdraws\":false,"
+                                         "\"command\":9007199254740993}"),
                             bounds);
 
         assert_body_refused(WITH_ACCOUNT("{\"id\":1," REST "}"), missing);
@@ -316,6 +348,36 @@ static void test_bodies(void **state) {
                             uuid);
 }
 
+/* Version 1 did not know of rests: whoever had traded rests. Its members are not enough for version 2. */
+static void test_the_version_before(void **state) {
+        static const char body[] = WITH_ACCOUNT("{" ID "," REST_1(
+                "1") "},{\"id\":\"20325476-98ba-dcfe-0102-030405060708\"," REST_1("0") ",\"command\":7}");
+        Journal back = assert_body(1, body, NULL);
+
+        assert_int_equal(back.n_accounts, 2);
+        assert_int_equal(back.accounts[0].last_direction, 1);
+        assert_true(back.accounts[0].rests);
+        assert_false(back.accounts[1].rests);
+        assert_false(back.accounts[0].withdraws);
+        assert_int_equal(back.accounts[1].command, 0);
+        journal_done(&back);
+        assert_body_refused(body, "a member is missing, or not of its kind");
+        back = assert_body(0, body, "its first line is damaged");
+}
+
+/* Readers of JSON differ on which of two counts: none does. */
+static void test_members_that_are_there_twice(void **state) {
+        static const char twice[] = "a member is there twice";
+
+        assert_body_refused("{" TERMS "," POOL "," POOL ",\"accounts\":[]}", twice);
+        assert_body_refused("{" TERMS ",\"pool\":{\"position\":0,\"position\":0},\"accounts\":[]}", twice);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST ",\"position\":5}"), twice);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST ",\"p\\u006fsition\":5}"), twice);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST ",\"else\":{\"a\":1,\"a\":2}}"), twice);
+        /* Colons, quotes and backslashes within a text are none of a member. */
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST ",\"a:\\\":\\\\\":\"::\\\":\"}"), NULL);
+}
+
 static void test_headers(void **state) {
         const char *rest = strchr(golden, '\n') + 1;
         static const struct {
@@ -324,17 +386,16 @@ static void test_headers(void **state) {
                 { "", "it does not begin as a journal does" },
                 { "hmvisor-journal", "it does not begin as a journal does" },
                 { "hmvisor-journal one", "it does not begin as a journal does" },
-                { "hmvisor-journal 2", "it is of another version of hmvisord" },
-                { "hmvisor-journal 0 1 0", "it is of another version of hmvisord" },
-                { "hmvisor-journal 1", "its first line is damaged" },
-                { "hmvisor-journal 1 0", "its first line is damaged" },
-                { "hmvisor-journal 1 0 0", "it is cut off, or something was added" },
-                { "hmvisor-journal 1 804 625db4d3dcc33066", "it is cut off, or something was added" },
-                { "hmvisor-journal 1 805 625db4d3dcc33067", "its checksum does not fit: it was changed" },
-                { "hmvisor-journal 1 805 625db4d3dcc33066 more", "its first line is damaged" },
-                { "hmvisor-journal 1  805 625db4d3dcc33066", "its first line is damaged" },
-                { "hmvisor-journal 1 805 625DB4D3DCC33066", "its first line is damaged" },
-                { "hmvisor-journal 1 99999999999999999999 0", "it is cut off, or something was added" },
+                { "hmvisor-journal 0 1 0", "its first line is damaged" },
+                { "hmvisor-journal 2", "its first line is damaged" },
+                { "hmvisor-journal 2 0", "its first line is damaged" },
+                { "hmvisor-journal 2 0 0", "it is cut off, or something was added" },
+                { "hmvisor-journal 2 933 a103f54c2769255c", "it is cut off, or something was added" },
+                { "hmvisor-journal 2 934 a103f54c2769255d", "its checksum does not fit: it was changed" },
+                { "hmvisor-journal 2 934 a103f54c2769255c more", "its first line is damaged" },
+                { "hmvisor-journal 2  934 a103f54c2769255c", "its first line is damaged" },
+                { "hmvisor-journal 2 934 A103F54C2769255C", "its first line is damaged" },
+                { "hmvisor-journal 2 99999999999999999999 0", "it is cut off, or something was added" },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -342,6 +403,25 @@ static void test_headers(void **state) {
 
                 assert_true(asprintf(&text, "%s\n%s", cases[i].line, rest) > 0);
                 assert_refused(text, strlen(text), cases[i].expected);
+        }
+}
+
+/* Of a later one nothing but its first words is known: it is neither taken nor called damaged. */
+static void test_later_versions(void **state) {
+        static const char *const texts[] = {
+                "hmvisor-journal 3 805 625db4d3dcc33066\n{}\n",
+                "hmvisor-journal 4 in another form altogether\n",
+                "hmvisor-journal 999999999\n",
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(texts); i++) {
+                Journal back = { 0 };
+                const char *what = NULL;
+
+                assert_int_equal(journal_from_text(texts[i], strlen(texts[i]), &back, &what),
+                                 -EPROTONOSUPPORT);
+                assert_string_equal(what, "it is of a later version of hmvisord");
+                assert_null(back.accounts);
         }
 }
 
@@ -363,7 +443,10 @@ int main(void) {
                 cmocka_unit_test(test_cut_off),
                 cmocka_unit_test(test_any_byte_changed),
                 cmocka_unit_test(test_bodies),
+                cmocka_unit_test(test_the_version_before),
+                cmocka_unit_test(test_members_that_are_there_twice),
                 cmocka_unit_test(test_headers),
+                cmocka_unit_test(test_later_versions),
                 cmocka_unit_test(test_too_large),
         };
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * A ledger to disk and back: all of it but the times, and nothing that the core would not have.
+ * A ledger to disk and back: all of it but the times (that an account rests is kept), and nothing that the
+ * core would not have.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -36,8 +37,10 @@ static int setup(void **state) {
         a->position = 2;
         a->last_direction = 1;
         a->ended_at = 1234;
+        a->command = -1;
         assert_return_code(ledger_add(&r->ledger, id_of(0), entitled, &a), 0);
         a->position = -1;
+        a->withdraws = true;
         r->ledger.pool.position = -1;
         r->ledger.now = 5678;
         assert_return_code(settlement_open(&r->ledger, id_of(0), -2, 5000), 0);
@@ -72,7 +75,8 @@ static void test_back_again(void **state) {
         r->ledger.now = 0;
         r->ledger.pool.ticket.opened_at = 0;
         for (size_t i = 0; i < r->ledger.n_accounts; i++)
-                r->ledger.accounts[i].ended_at = r->ledger.accounts[i].ticket.opened_at = 0;
+                r->ledger.accounts[i].ticket.opened_at = 0;
+        ledger_find(&r->ledger, id_of(1))->ended_at = 1; /* it rests */
         assert_memory_equal(&back.terms, &r->ledger.terms, sizeof(back.terms));
         assert_int_equal(back.now, 0);
         assert_int_equal(back.n_accounts, r->ledger.n_accounts);
@@ -86,6 +90,8 @@ static void test_back_again(void **state) {
                 assert_int_equal(a->position, b->position);
                 assert_int_equal(a->ended_at, b->ended_at);
                 assert_int_equal(a->last_direction, b->last_direction);
+                assert_int_equal(a->withdraws, b->withdraws);
+                assert_int_equal(a->command, b->command);
                 assert_int_equal(a->ticket.lots, b->ticket.lots);
                 assert_int_equal(a->ticket.delivered, b->ticket.delivered);
                 assert_int_equal(a->ticket.paid, b->ticket.paid);
@@ -105,6 +111,20 @@ static void test_damaged(void **state) {
         assert_non_null(strstr(o.text,
                                "is damaged (it does not begin as a journal does); put back a good one, or "
                                "remove it"));
+        assert_null(back.accounts);
+}
+
+/* Nobody is told to remove it. */
+static void test_of_a_later_version(void **state) {
+        Rig *r = *state;
+        Ledger back = {};
+        Outcome o = {};
+
+        put("/journal", "hmvisor-journal 3 whatever\n");
+        assert_int_equal(ledger_load(r->file, &back, &o), -EPROTONOSUPPORT);
+        assert_non_null(strstr(o.text, "it is of a later version of hmvisord"));
+        assert_null(strstr(o.text, "damaged"));
+        assert_null(strstr(o.text, "remove"));
         assert_null(back.accounts);
 }
 
@@ -139,6 +159,7 @@ int main(void) {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
                 TEST(test_back_again),
                 TEST(test_damaged),
+                TEST(test_of_a_later_version),
                 TEST(test_senseless),
                 TEST(test_not_storable),
         };
