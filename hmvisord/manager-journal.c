@@ -94,6 +94,19 @@ static int failed(const JournalFile *f, int error, const char *what, Outcome *o)
 
 int ledger_load(JournalFile *f, Ledger *ret, Outcome *o) {
         _cleanup_(journal_done) Journal journal = { 0 };
+/* Nothing is wrong with it: removing it would lose who owns what. */
+static int of_another_version(const JournalFile *f, const char *text, Outcome *o) {
+        unsigned version = 0;
+
+        (void) sscanf(text, "%*s %9u", &version);
+        (void) outcome_set(
+                o, OUTCOME_FAILED,
+                "the market's journal '%s' was written by a later hmvisord (it is of format %u, this "
+                "hmvisord reads up to %u); keep it, and install that hmvisord again",
+                journal_file_path(f), version, JOURNAL_VERSION);
+        return -EPROTONOSUPPORT;
+}
+
         _cleanup_(ledger_done) Ledger ledger = { 0 };
         _cleanup_free_ char *text = NULL;
         const char *what = NULL;
@@ -108,13 +121,8 @@ int ledger_load(JournalFile *f, Ledger *ret, Outcome *o) {
                 r = ledger_from_journal(&journal, &ledger);
         if (r == -ENOMEM)
                 return failed(f, r, "read", o);
-        if (r == -EPROTONOSUPPORT) { /* nothing is wrong with it: removing it would lose who owns what */
-                (void) outcome_set(o, OUTCOME_FAILED,
-                                   "the market's journal '%s' cannot be read (%s); keep it, and put that "
-                                   "version back",
-                                   journal_file_path(f), what);
-                return r;
-        }
+        if (r == -EPROTONOSUPPORT)
+                return of_another_version(f, text, o);
         if (r < 0 || ledger_check(&ledger, &what) < 0)
                 return damaged(f, what, o);
         *ret = ledger;

@@ -15,7 +15,7 @@ struct JournalFile {
         int folder, lock;
 };
 
-static int fail(const JournalFile *f, Outcome *o, int error, const char *what) {
+static int fail_at(const char *path, Outcome *o, int error, const char *what) {
         const char *remedy = "see that it can be read and written by root";
 
         if (error == -ENOSPC || error == -EDQUOT || error == -EFBIG)
@@ -26,9 +26,18 @@ static int fail(const JournalFile *f, Outcome *o, int error, const char *what) {
                 remedy = "make its folder, or give another JournalPath=";
         else if (error == -EIO)
                 remedy = "see the kernel's log: the disk may be failing";
-        (void) outcome_set(o, OUTCOME_FAILED, "the market's journal '%s' cannot be %s: %s; %s", f->path,
-                           what, strerror(-error), remedy);
+        else if (error == -ENOMEM)
+                remedy = "see what uses up the host's memory";
+        else if (error == -ELOOP)
+                remedy =
+                        "it is a symbolic link, which is not followed: give the file itself as JournalPath=";
+        (void) outcome_set(o, OUTCOME_FAILED, "the market's journal '%s' cannot be %s: %s; %s", path, what,
+                           strerror(-error), remedy);
         return error;
+}
+
+static int fail(const JournalFile *f, Outcome *o, int error, const char *what) {
+        return fail_at(f->path, o, error, what);
 }
 
 JournalFile *journal_file_free(JournalFile *f) {
@@ -66,10 +75,10 @@ int journal_file_open(const char *path, JournalFile **ret, Outcome *o) {
         _cleanup_free_ char *folder = NULL;
 
         if (!f)
-                return -ENOMEM;
+                return fail_at(path, o, -ENOMEM, "opened");
         f->folder = f->lock = -EBADF;
         if (file_name(f, path, &folder) < 0)
-                return -ENOMEM;
+                return fail_at(path, o, -ENOMEM, "opened");
         f->folder = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
         if (f->folder < 0)
                 return fail(f, o, -errno, "opened");
@@ -131,7 +140,7 @@ int journal_file_read(JournalFile *f, char **ret_text, size_t *ret_size, Outcome
         }
         text = malloc((size_t) st.st_size + 1);
         if (!text)
-                return -ENOMEM;
+                return fail(f, o, -ENOMEM, "read");
         n = read_all(fd, text, (size_t) st.st_size);
         if (n < 0)
                 return fail(f, o, (int) n, "read");
@@ -170,6 +179,28 @@ static int write_new(const JournalFile *f, const char *text, size_t size) {
         return fsync(fd) < 0 ? -errno : 0;
 }
 
+/* A folder lies where a file should be, which no other remedy would mend. */
+static bool is_folder(const JournalFile *f, const char *name) {
+        struct stat st;
+
+        return fstatat(f->folder, name, &st, AT_SYMLINK_NOFOLLOW) >= 0 && S_ISDIR(st.st_mode);
+}
+
+static int fail_written(const JournalFile *f, Outcome *o, int error) {
+        const char *in_the_way = is_folder(f, f->name)       ? f->name
+                                 : is_folder(f, f->name_new) ? f->name_new
+                                                             : NULL;
+
+        if (!in_the_way)
+                return fail(f, o, error, "written");
+        (void) outcome_set(
+                o, OUTCOME_FAILED,
+                "the market's journal '%s' cannot be written: '%s' in its folder is a folder itself; "
+                "move that away, or give another JournalPath=",
+                f->path, in_the_way);
+        return error;
+}
+
 int journal_file_write(JournalFile *f, const char *text, size_t size, Outcome *o) {
         int r = size > JOURNAL_FILE_MAX ? -EFBIG : write_new(f, text, size);
 
@@ -177,7 +208,7 @@ int journal_file_write(JournalFile *f, const char *text, size_t size, Outcome *o
                 r = -errno;
         if (r < 0) {
                 (void) unlinkat(f->folder, f->name_new, 0); /* it holds room that the next one may need */
-                return fail(f, o, r, "written");
+                return fail_written(f, o, r);
         }
         return fsync(f->folder) < 0 ? fail(f, o, -errno, "written") : 0;
 }

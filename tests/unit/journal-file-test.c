@@ -105,6 +105,7 @@ static void test_links(void **state) {
         assert_return_code(symlink(other, path_new), 0);
         assert_return_code(symlink(other, path), 0);
         assert_int_equal(journal_file_read(f, &text, &size, &o), -ELOOP);
+        assert_non_null(strstr(o.text, "it is a symbolic link"));
         assert_return_code(journal_file_write(f, "text", 4, NULL), 0);
         assert_text(f, "text");
         f = journal_file_free(f);
@@ -142,6 +143,7 @@ static void test_not_the_journal(void **state) {
         assert_int_equal(journal_file_read(f, &text, &size, &o), -EINVAL);
         assert_non_null(strstr(o.text, "it is no file"));
         assert_int_equal(journal_file_write(f, "text", 4, &o), -EISDIR);
+        assert_non_null(strstr(o.text, "'market.journal' in its folder is a folder itself; move that away"));
         assert_int_equal(access(path_new, F_OK), -1);
         assert_return_code(rmdir(path), 0);
         assert_return_code(mkfifo(path, 0600), 0); /* nobody writes to it: it must not wait */
@@ -153,6 +155,21 @@ static void test_not_the_journal(void **state) {
         assert_int_equal(journal_file_read(f, &text, &size, &o), -EFBIG);
         assert_non_null(strstr(o.text, "(it is far too large); remove it, or give another JournalPath="));
         assert_null(text);
+}
+
+static void test_next_version_in_the_way(void **state) {
+        _cleanup_(journal_file_freep) JournalFile *f = NULL;
+        Outcome o = {};
+
+        put("/market.journal", "former");
+        assert_return_code(mkdir(path_new, 0700), 0);
+        f = opened();
+        assert_int_equal(journal_file_write(f, "text", 4, &o), -EEXIST);
+        assert_non_null(
+                strstr(o.text, "'market.journal.new' in its folder is a folder itself; move that away"));
+        assert_text(f, "former");
+        assert_return_code(rmdir(path_new), 0);
+        assert_return_code(journal_file_write(f, "text", 4, &o), 0);
 }
 
 static void test_no_folder(void **state) {
@@ -236,6 +253,7 @@ static int child_mounted(void) {
 
 static char calls[16]; /* one letter each; as many as fit */
 static int failing_sync; /* the how many-th one fails; 0: none */
+static bool short_writes;
 
 static void call_note(char what) {
         size_t n = strlen(calls);
@@ -265,6 +283,68 @@ int __wrap_renameat(int from, const char *old, int to, const char *name) {
         return __real_renameat(from, old, to, name);
 }
 
+ssize_t __real_write(int fd, const void *data, size_t size);
+ssize_t __wrap_write(int fd, const void *data, size_t size);
+
+/* At most two bytes at a time, and a signal before each. */
+ssize_t __wrap_write(int fd, const void *data, size_t size) {
+        static bool interrupted;
+
+        if (!short_writes)
+                return __real_write(fd, data, size);
+        interrupted = !interrupted;
+        if (interrupted) {
+                errno = EINTR;
+                return -1;
+        }
+        return __real_write(fd, data, MIN(size, 2U));
+}
+
+static void test_written_in_pieces(void **state) {
+        _cleanup_(journal_file_freep) JournalFile *f = opened();
+        int r;
+
+        short_writes = true;
+        r = journal_file_write(f, "a text of some length", 21, NULL);
+        short_writes = false;
+        assert_return_code(r, 0);
+        assert_text(f, "a text of some length");
+}
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+
+static bool no_memory;
+
+void *__wrap_malloc(size_t size) {
+        return no_memory ? NULL : __real_malloc(size);
+}
+
+void *__wrap_calloc(size_t n, size_t size) {
+        return no_memory ? NULL : __real_calloc(n, size);
+}
+
+static void test_no_memory(void **state) {
+        _cleanup_(journal_file_freep) JournalFile *f = opened();
+        JournalFile *other = NULL;
+        char *text = NULL;
+        Outcome o = {}, o_read = {};
+        int r, r_read;
+        size_t size;
+
+        put("/market.journal", "text");
+        no_memory = true;
+        r = journal_file_open(path, &other, &o);
+        r_read = journal_file_read(f, &text, &size, &o_read);
+        no_memory = false;
+        assert_int_equal(r, -ENOMEM);
+        assert_int_equal(r_read, -ENOMEM);
+        assert_non_null(strstr(o.text, "cannot be opened: Cannot allocate memory; see what uses up"));
+        assert_non_null(strstr(o_read.text, "cannot be read: Cannot allocate memory; see what uses up"));
+}
+
 static void test_on_disk_before_it_counts(void **state) {
         _cleanup_(journal_file_freep) JournalFile *f = opened();
         Outcome o = {};
@@ -277,6 +357,7 @@ static void test_on_disk_before_it_counts(void **state) {
         assert_int_equal(journal_file_write(f, "new", 3, &o), -EIO);
         assert_non_null(strstr(o.text, "the disk may be failing"));
         assert_string_equal(calls, "f");
+        assert_int_equal(access(path_new, F_OK), -1);
         assert_text(f, "old");
         failing_sync = 2;
         memset(calls, 0, sizeof(calls));
@@ -319,7 +400,10 @@ int main(void) {
                 TEST(test_links),
                 TEST(test_one_at_a_time),
                 TEST(test_not_the_journal),
+                TEST(test_next_version_in_the_way),
                 TEST(test_no_folder),
+                TEST(test_written_in_pieces),
+                TEST(test_no_memory),
                 TEST(test_on_disk_before_it_counts),
                 TEST(test_full),
                 TEST(test_full_and_read_only_mount),
