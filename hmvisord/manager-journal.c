@@ -92,8 +92,6 @@ static int failed(const JournalFile *f, int error, const char *what, Outcome *o)
         return error;
 }
 
-int ledger_load(JournalFile *f, Ledger *ret, Outcome *o) {
-        _cleanup_(journal_done) Journal journal = { 0 };
 /* Nothing is wrong with it: removing it would lose who owns what. */
 static int of_another_version(const JournalFile *f, const char *text, Outcome *o) {
         unsigned version = 0;
@@ -107,6 +105,8 @@ static int of_another_version(const JournalFile *f, const char *text, Outcome *o
         return -EPROTONOSUPPORT;
 }
 
+int ledger_load(JournalFile *f, Ledger *ret, Outcome *o) {
+        _cleanup_(journal_done) Journal journal = { 0 };
         _cleanup_(ledger_done) Ledger ledger = { 0 };
         _cleanup_free_ char *text = NULL;
         const char *what = NULL;
