@@ -13,6 +13,7 @@
 #define CLIENT_MARKET CLIENT_NAME ".Market"
 #define HISTORY_LINES 20
 #define SIGNED_TEXT_MAX (SIZE_TEXT_MAX + 1)
+#define STANDING_TEXT_MAX 64
 
 static const char *size_of(json_object *object, const char *key, char buf[static SIZE_TEXT_MAX]) {
         return json_member(object, key) ? size_format(buf, json_number(object, key)) : "-";
@@ -27,6 +28,18 @@ static const char *change_of(json_object *object, const char *key, char buf[stat
                 return "-";
         snprintf(buf, SIGNED_TEXT_MAX, "%c%s", bytes < 0 ? '-' : '+',
                  size_format(size, bytes < 0 ? -(uint64_t) bytes : (uint64_t) bytes));
+        return buf;
+}
+
+/* "unwilling for 240 s": how it stands, and how long that will last where it rests. */
+static const char *standing_of(json_object *holding, char buf[static STANDING_TEXT_MAX]) {
+        const char *standing = json_text(holding, "Standing");
+        uint64_t seconds = json_number(holding, "RestUSec") / 1000000;
+
+        if (seconds == 0 || (!streq(standing, "cooling-down") && !streq(standing, "unwilling") &&
+                             !streq(standing, "dwelling")))
+                return *standing ? standing : "-";
+        snprintf(buf, STANDING_TEXT_MAX, "%s for %" PRIu64 " s", standing, seconds);
         return buf;
 }
 
@@ -64,7 +77,7 @@ static int holdings_print(Ctl *ctl, json_object *list, Outcome *o) {
                 json_object *h = json_object_array_get_idx(list, i);
                 char dram[SIZE_TEXT_MAX], slow[SIZE_TEXT_MAX], e_dram[SIZE_TEXT_MAX], e_slow[SIZE_TEXT_MAX];
                 char position[SIGNED_TEXT_MAX], wish[SIGNED_TEXT_MAX], last[SIGNED_TEXT_MAX],
-                        worth[16] = "-";
+                        standing[STANDING_TEXT_MAX], worth[16] = "-";
                 uint64_t value = json_number(h, "Value"), entitled = json_number(h, "EntitledValue");
 
                 if (entitled > 0)
@@ -77,7 +90,7 @@ static int holdings_print(Ctl *ctl, json_object *list, Outcome *o) {
                               change_of(h, "PositionDramBytes", position),
                               *json_text(h, "Wish") ? json_text(h, "Wish") : "-",
                               change_of(h, "WishDramBytes", wish),
-                              *json_text(h, "Standing") ? json_text(h, "Standing") : "-",
+                              standing_of(h, standing),
                               change_of(h, "LastDramBytes", last));
         }
         if (r >= 0 && json_object_array_length(list) > 0)

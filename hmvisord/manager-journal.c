@@ -29,6 +29,7 @@ static int journal_from_ledger(const Ledger *l, Journal *ret) {
                 accounts[i].rests = a->ended_at > 0;
                 accounts[i].withdraws = a->withdraws;
                 accounts[i].command = a->command;
+                accounts[i].refusals = a->refusals;
                 accounts[i].ticket = ticket_to_journal(&a->ticket);
         }
         *ret = (Journal) {
@@ -60,6 +61,7 @@ static int ledger_from_journal(const Journal *j, Ledger *ret) {
                 accounts[i].ended_at = a->rests ? 1 : 0; /* some time ago; trade_resume() says when */
                 accounts[i].withdraws = a->withdraws;
                 accounts[i].command = a->command;
+                accounts[i].refusals = a->refusals;
                 accounts[i].ticket = ticket_from_journal(&a->ticket);
         }
         *ret = (Ledger) {

@@ -84,6 +84,8 @@ static int append_numbers(sd_bus_message *m, const MarketHolding *h, const Terms
                 { "WishDramBytes", "x", (uint64_t) (h->wish.lots * lot) },
                 { "SwapBytesPerSec", "t", h->wish.swap_bytes_per_sec },
                 { "LastDramBytes", "x", (uint64_t) (h->last_lots * lot) },
+                { "RestUSec", "t", h->trade.rests_usec },
+                { "Refusals", "t", a->refusals },
         };
         int r = 0;
 

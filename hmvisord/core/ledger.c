@@ -203,6 +203,8 @@ static const char *account_fault(const Account *a, const Terms *t) {
                 return "a ticket is for more than its account has";
         if (!lots_are_bounded(a->command) || (a->command != 0 && a->withdraws))
                 return "a command is beyond all bounds, or two at once";
+        if (a->refusals > REFUSALS_MAX)
+                return "more refusals than are counted";
         return a->last_direction < -1 || a->last_direction > 1 ? "a direction is none" : NULL;
 }
 

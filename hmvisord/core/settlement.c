@@ -31,6 +31,7 @@ static void tell(Step *s, SettleEventType type, const Account *a, uint64_t lots)
                         .lots = lots,
                         .ticket = a->ticket,
                         .waited = ticket_age(s, &a->ticket),
+                        .refusals = a->refusals,
                 };
 }
 
@@ -97,6 +98,7 @@ static void ticket_see(Step *s, Account *a, uint64_t there) {
                 tell(s, SETTLE_TAKEN_BACK, a, escrow - there);
         } else if (there > escrow) {
                 t->delivered += there - escrow;
+                a->refusals = 0;
                 tell(s, SETTLE_DELIVERED, a, there - escrow);
         }
 }
@@ -224,6 +226,13 @@ static bool side_is_open(const Step *s, bool seller) {
         return false;
 }
 
+/* One that is frozen could not have delivered; the pool has no facts, and is none of the unwilling. */
+static bool is_frozen(const Step *s, const Account *a) {
+        const SettleFacts *f = facts_find(s, a->id);
+
+        return !f || !facts_are_usable(f);
+}
+
 /* What is in escrow goes back when nobody is left who could pay for it, or when the time is over: tickets of
  * later clearings have partners of their own, and must not keep it waiting. */
 static void step_unwind(Step *s) {
@@ -237,8 +246,11 @@ static void step_unwind(Step *s) {
 
                 if (t->lots == 0 || (!late && open[!is_on_side(a, true)]))
                         continue;
-                if (late && missing > 0)
+                if (late && missing > 0) {
+                        if (t->delivered == 0 && !is_frozen(s, a))
+                                a->refusals = MIN(a->refusals + 1, REFUSALS_MAX);
                         tell(s, SETTLE_LATE, a, missing);
+                }
                 if (!t->closing) {
                         t->closing = true;
                         s->out->changed = true;
@@ -427,6 +439,10 @@ int settle_event_describe(const SettleEvent *e, const Terms *t, char *buf, size_
                              "did not give its memory back within %" PRIu64 " s: %" PRIu64
                              " of %s did not come",
                              e->waited / USEC_PER_SEC, e->lots, all.text);
+                if (n >= 0 && (size_t) n < size && e->refusals > 1 && e->ticket.delivered == 0)
+                        n = snprintf(buf + n, size - (size_t) n,
+                                     ", and nothing of the last %u trades: it rests %u times as long",
+                                     e->refusals, 1U << e->refusals);
                 break;
         case SETTLE_ENDED:
                 n = snprintf(buf, size, "ended its trade at %" PRIu64 " of %s, in %" PRIu64 " s", e->lots,

@@ -17,6 +17,7 @@
 
 #include "core/market.h"
 
+#define REFUSALS_MAX 6 /* are counted: each doubles a rest, which is long enough at 64 times */
 #define BYTES_MAX (UINT64_C(1) << 62) /* of a cell or a holding: sums of two fit 64 bits */
 
 typedef struct AccountId {
@@ -41,6 +42,7 @@ typedef struct Account {
         int8_t last_direction; /* of the last one that moved anything: 1 bought DRAM, -1 sold, 0 none */
         bool withdraws;        /* a user wants it back at its entitlement */
         int64_t command;       /* lots that a user wants traded at the next clearing; 0: none */
+        uint8_t refusals;      /* tickets in a row whose time was over with nothing delivered */
 } Account;
 
 typedef struct Ledger {
@@ -117,6 +119,7 @@ typedef struct SettleEvent {
         uint64_t lots;   /* what the event is about */
         Ticket ticket;   /* after it */
         usec_t waited;   /* since the ticket was opened */
+        uint8_t refusals; /* of the account, after it */
 } SettleEvent;
 
 /* One line for people, to follow the VM's name: "was paid for 1 lot of 32 MiB DRAM: 3 of 4 are traded".

@@ -10,6 +10,7 @@ typedef struct Party {
         TradeStanding standing;
         int64_t offer;
         int64_t low, high; /* positions */
+        usec_t rests_until;
 } Party;
 
 struct Trade {
@@ -28,8 +29,8 @@ const char *trade_standing_to_string(TradeStanding s) {
                 [STANDING_WISH] = "wish",           [STANDING_COMMAND] = "command",
                 [STANDING_WITHDRAWS] = "withdraws", [STANDING_OFF] = "off",
                 [STANDING_FROZEN] = "frozen",       [STANDING_BUSY] = "busy",
-                [STANDING_COOLING] = "cooling-down", [STANDING_DWELLING] = "dwelling",
-                [STANDING_AT_BOUND] = "at-bound",
+                [STANDING_COOLING] = "cooling-down", [STANDING_UNWILLING] = "unwilling",
+                [STANDING_DWELLING] = "dwelling", [STANDING_AT_BOUND] = "at-bound",
         };
 
         return (unsigned) s < _STANDING_MAX ? names[s] : "unknown";
@@ -122,7 +123,14 @@ int trade_view(const Trade *t, AccountId id, TradeView *ret) {
 
         if (!a)
                 return -ENOENT;
-        *ret = (TradeView) { *a, p->standing, p->offer, p->low, p->high, { 0 } };
+        *ret = (TradeView) {
+                .account = *a,
+                .standing = p->standing,
+                .offer = p->offer,
+                .low = p->low,
+                .high = p->high,
+                .rests_usec = p->rests_until - MIN(p->rests_until, t->ledger.now),
+        };
         for (Tier tier = 0; tier < _TIER_MAX; tier++)
                 ret->owned_bytes[tier] = account_owned(a, &t->ledger.terms, tier);
         return 0;
@@ -259,10 +267,23 @@ static void parties_forget(Trade *t) {
 
 /* ---- a clearing ---- */
 
-static TradeStanding standing_of(const Account *a, const TradeFacts *f, const MarketPolicy *policy,
-                                 usec_t now, int64_t wish) {
-        usec_t rested = now - a->ended_at;
+/* When it has rested: twice as long for each trade in a row for which it gave nothing. A guest may refuse
+ * whatever it is asked for; what others may not lose by it is their time, which they spend waiting for it.
+ */
+static usec_t rest_end(const Account *a, const MarketPolicy *policy) {
+        if (a->ended_at == 0)
+                return 0;
+        if (a->refusals == 0)
+                return a->ended_at + policy->cooldown_usec;
+        return a->ended_at + (MAX(policy->cooldown_usec, policy->epoch_usec) << a->refusals);
+}
 
+static usec_t dwell_end(const Account *a, const MarketPolicy *policy, int64_t wish) {
+        return a->ended_at > 0 && a->last_direction * wish < 0 ? a->ended_at + policy->dwell_usec : 0;
+}
+
+static TradeStanding standing_of(const Account *a, const TradeFacts *f, const MarketPolicy *policy,
+                                 usec_t now) {
         if (f->seen.frozen)
                 return STANDING_FROZEN;
         if (a->ticket.lots != 0)
@@ -273,9 +294,9 @@ static TradeStanding standing_of(const Account *a, const TradeFacts *f, const Ma
                 return STANDING_COMMAND;
         if (!f->trading)
                 return STANDING_OFF;
-        if (a->ended_at > 0 && rested < policy->cooldown_usec)
-                return STANDING_COOLING;
-        if (a->last_direction * wish < 0 && rested < policy->dwell_usec)
+        if (now < rest_end(a, policy))
+                return a->refusals > 0 ? STANDING_UNWILLING : STANDING_COOLING;
+        if (now < dwell_end(a, policy, f->wish))
                 return STANDING_DWELLING;
         return STANDING_WISH;
 }
@@ -297,7 +318,8 @@ static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *
         int64_t wish = 0;
         bool done;
 
-        p->standing = standing_of(a, f, policy, t->ledger.now, f->wish);
+        p->standing = standing_of(a, f, policy, t->ledger.now);
+        p->rests_until = MAX(rest_end(a, policy), dwell_end(a, policy, f->wish));
         done = p->standing == STANDING_COMMAND || (p->standing == STANDING_WITHDRAWS && a->position == 0);
         if (p->standing == STANDING_WITHDRAWS)
                 wish = -a->position;
@@ -316,7 +338,10 @@ static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *
                 .position = a->position,
                 .withdraw = p->standing == STANDING_WITHDRAWS && p->offer != 0,
         };
-        if (p->standing == STANDING_FROZEN || p->standing == STANDING_BUSY)
+        /* Nothing is recalled from one that gives nothing while it rests: whoever withdraws would wait for
+         * it again and again, as the largest positions are recalled first. */
+        if (p->standing == STANDING_FROZEN || p->standing == STANDING_BUSY ||
+            (p->offer == 0 && a->refusals > 0 && t->ledger.now < rest_end(a, policy)))
                 ret->low = ret->high = ret->wish = 0;
         if (done) { /* a command had its clearing */
                 a->command = 0;

@@ -42,6 +42,7 @@ typedef enum TradeStanding {
         STANDING_FROZEN,
         STANDING_BUSY,       /* a ticket is open */
         STANDING_COOLING,    /* a trade ended a short while ago */
+        STANDING_UNWILLING,  /* the same, of trades for which it gave nothing */
         STANDING_DWELLING,   /* it would trade the other way too soon */
         STANDING_AT_BOUND,   /* floors, ceilings or devices allow nothing of what it wants */
         _STANDING_MAX,
@@ -54,6 +55,7 @@ typedef struct TradeView {
         TradeStanding standing;
         int64_t offer;                        /* of the last clearing: lots that it would trade */
         int64_t low, high;                    /* positions that its bounds allow */
+        usec_t rests_usec;                    /* until a wish of it counts again */
         uint64_t owned_bytes[_TIER_MAX];
 } TradeView;
 

@@ -118,6 +118,7 @@ static json_object *account_new(Writer *w, const JournalAccount *a) {
         add(w, o, "rests", json_object_new_boolean(a->rests));
         add(w, o, "withdraws", json_object_new_boolean(a->withdraws));
         add_number(w, o, "command", a->command);
+        add_count(w, o, "refusals", a->refusals);
         add_ticket(w, o, &a->ticket);
         return o;
 }
@@ -253,6 +254,7 @@ static void get_account(Reader *r, json_object *o, JournalAccount *a) {
                 a->rests = get_flag(r, o, "rests");
                 a->withdraws = get_flag(r, o, "withdraws");
                 a->command = get_number(r, o, "command", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX);
+                a->refusals = (uint8_t) get_number(r, o, "refusals", 0, UINT8_MAX);
         } else
                 a->rests = a->last_direction != 0;
         a->ticket = get_ticket(r, o);

@@ -8,9 +8,10 @@
  * Times are not kept: the clocks of a new life start anew. What is kept is that an account rests; it then
  * does so in full (core/trade.h).
  *
- * Version 1 had no rests, withdrawals and commands. It is still read: there, whoever had traded rests.
- * Before a version of hmvisord that reads only older ones takes over, there is nothing to remove or mend: it
- * says that the journal is of another version, and the market stands still until the newer one is back.
+ * Version 1 had no rests, refusals, withdrawals and commands. It is still read: there, whoever had traded
+ * rests. Before a version of hmvisord that reads only older ones takes over, there is nothing to remove or
+ * mend: it says that the journal is of another version, and the market stands still until the newer one is
+ * back.
  */
 #pragma once
 
@@ -38,6 +39,7 @@ typedef struct JournalAccount {
         bool rests;            /* its last trade's rest may not be over */
         bool withdraws;
         int64_t command;       /* lots; 0: none */
+        uint8_t refusals;
         JournalTicket ticket;
 } JournalAccount;
 

@@ -168,6 +168,10 @@ static void test_check_finds(void **state) {
         vm(r, 0)->withdraws = true;
         assert_fault(r, "a command is beyond all bounds, or two at once");
         vm(r, 0)->withdraws = false;
+        vm(r, 0)->command = 0;
+        vm(r, 0)->refusals = REFUSALS_MAX + 1;
+        assert_fault(r, "more refusals than are counted");
+        vm(r, 0)->refusals = 0;
         vm(r, 0)->entitlement_blocks[TIER_SLOW] = UINT64_C(1) << 42; /* 2^63 bytes */
         assert_fault(r, "a position is more than its entitlement is worth");
         vm(r, 0)->entitlement_blocks[TIER_SLOW] = 256;
@@ -196,8 +200,9 @@ static void assert_words(SettleEventType type, uint64_t lots, const Ticket *tick
                                 .gives = ticket_gives(ticket),
                                 .lots = lots,
                                 .ticket = *ticket,
-                                .waited = 60 * USEC_PER_SEC };
-        char text[128];
+                                .waited = 60 * USEC_PER_SEC,
+                                .refusals = 3 };
+        char text[192];
 
         assert_return_code(settle_event_describe(&e, &terms, text, sizeof(text)), 0);
         assert_string_equal(text, expected);
@@ -215,9 +220,11 @@ static void test_words(void **state) {
         assert_words(SETTLE_RETURNED, 1, &sells, "gets 1 lot of 32 MiB DRAM back, as nobody paid for it");
         assert_words(SETTLE_TAKEN_BACK, 1, &sells,
                      "has 1 lot of 32 MiB DRAM again that it had given: not traded");
-        assert_words(
-                SETTLE_LATE, 1, &buys,
-                "did not give its memory back within 60 s: 1 of 1 lot of 128 MiB slow memory did not come");
+        assert_words(SETTLE_LATE, 1, &buys,
+                     "did not give its memory back within 60 s: 1 of 1 lot of 128 MiB slow memory did not "
+                     "come, and nothing of the last 3 trades: it rests 8 times as long");
+        assert_words(SETTLE_LATE, 1, &sells,
+                     "did not give its memory back within 60 s: 1 of 4 lots of 32 MiB DRAM did not come");
         assert_words(SETTLE_ENDED, 3, &sells, "ended its trade at 3 of 4 lots of 32 MiB DRAM, in 60 s");
         assert_words(SETTLE_GONE, 2, &sells, "is gone; 2 lots of 32 MiB DRAM of its trade are void");
         assert_int_equal(settle_event_describe(&none, &terms, text, sizeof(text)), -EINVAL);

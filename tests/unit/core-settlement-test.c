@@ -163,6 +163,64 @@ static void test_refusal(void **state) {
         assert_sizes(r, 1, 256, 512);
         assert_int_equal(vm(r, 0)->ended_at, r->now);
         assert_int_equal(vm(r, 0)->last_direction, 0);
+        assert_int_equal(vm(r, 0)->refusals, 0);
+        assert_int_equal(vm(r, 1)->refusals, 1);
+}
+
+/* Tickets of VM 1 that run out of time, while it does nothing. */
+static void refuse(Rig *r, unsigned times) {
+        for (unsigned i = 0; i < times; i++) {
+                open_trade(r, 1, 1);
+                step(r);
+                obey(r, 0);
+                r->now += r->policy.settle_usec;
+                step(r);
+                assert_true(told(r, SETTLE_LATE, 1, 1));
+                obey(r, 0);
+        }
+}
+
+/* Counted while nothing comes; whatever comes ends it, and who could not give is not blamed. */
+static void test_refusals(void **state) {
+        Rig *r = *state;
+
+        refuse(r, 3);
+        assert_int_equal(vm(r, 1)->refusals, 3);
+        refuse(r, 10);
+        assert_int_equal(vm(r, 1)->refusals, REFUSALS_MAX);
+        open_trade(r, 2, 2);
+        for (unsigned i = 0; i < 4; i++) { /* one lot of two, and no more */
+                step(r);
+                obey(r, 0);
+                r->facts[1].cells[TIER_SLOW].size_bytes =
+                        MAX(r->facts[1].cells[TIER_SLOW].requested_bytes, 384 * MIB);
+        }
+        assert_int_equal(vm(r, 1)->ticket.delivered, 1);
+        assert_int_equal(vm(r, 1)->refusals, 0);
+        r->now += r->policy.settle_usec;
+        step(r);
+        assert_int_equal(vm(r, 1)->refusals, 0);
+        assert_int_equal(vm(r, 1)->ticket.lots, 0);
+
+        r->facts[0].frozen = true;
+        open_trade(r, 1, 1);
+        for (unsigned i = 0; i < 4; i++) {
+                step(r);
+                obey(r, 1);
+        }
+        r->now += r->policy.settle_usec;
+        step(r);
+        assert_true(told(r, SETTLE_LATE, 0, 1));
+        assert_int_equal(vm(r, 0)->refusals, 0);
+
+        r->facts[0].frozen = false; /* nor whose partner had nothing to give */
+        r->capacity[TIER_DRAM] = 0;
+        assert_return_code(settlement_open(&r->ledger, id_of(1), 1, r->now), 0);
+        assert_return_code(settlement_open(&r->ledger, r->ledger.pool.id, -1, r->now), 0);
+        step(r);
+        assert_int_equal(vm(r, 1)->ticket.lots, 0);
+        assert_int_equal(vm(r, 1)->refusals, 0);
+        assert_int_equal(r->ledger.pool.refusals, 0);
 }
 
 static void test_partial(void **state) {
@@ -520,7 +578,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
                 TEST(test_trade),
-                TEST(test_refusal),
+                TEST(test_refusal), TEST(test_refusals),
                 TEST(test_partial),
                 TEST(test_resident_memory_counts),
                 TEST(test_unasked_memory_does_not_count),

@@ -17,6 +17,7 @@
  * against 128 MiB slow memory. The host has just that. */
 typedef struct Rig {
         Trade *trade;
+        bool unwilling[VMS]; /* plugs, and never unplugs */
         MarketPolicy policy;
         TradeFacts facts[VMS];
         size_t n;
@@ -75,8 +76,12 @@ static void run(Rig *r, unsigned seconds) {
                         const SizeTarget *t = &r->out.targets[i];
                         SettleCell *c = &r->facts[t->id.bytes[0] - 1].seen.cells[t->tier];
 
-                        c->requested_bytes = c->size_bytes = t->bytes;
+                        c->requested_bytes = t->bytes;
                 }
+                for (unsigned i = 0; i < VMS; i++)
+                        for (Tier tier = 0; tier < _TIER_MAX && !r->unwilling[i]; tier++)
+                                r->facts[i].seen.cells[tier].size_bytes =
+                                        r->facts[i].seen.cells[tier].requested_bytes;
                 for (Tier tier = 0; tier < _TIER_MAX; tier++) {
                         uint64_t sum = 0;
 
@@ -354,6 +359,63 @@ static void test_commands_at_a_bound(void **state) {
         assert_sizes(r, 0, 256, 512);
 }
 
+/* Who gives nothing waits twice as long each time, over a crash too; a single lot makes up for it. */
+static void test_unwilling(void **state) {
+        Rig *r = *state;
+        unsigned rest = 60; /* seconds */
+
+        r->unwilling[0] = true;
+        r->facts[0].wish = -1;
+        r->facts[1].wish = 4;
+        run(r, 1);
+        for (unsigned n = 1; n <= 3; n++, rest *= 2) {
+                unsigned waited = 0;
+
+                while (view(r, 0).account.refusals < n)
+                        run(r, 1);
+                if (n == 2)
+                        crash(r); /* it starts anew */
+                run(r, 10);
+                assert_int_equal(view(r, 0).standing, STANDING_UNWILLING);
+                assert_true(view(r, 0).rests_usec <= rest * USEC_PER_SEC);
+                assert_true(view(r, 0).rests_usec + 11 * USEC_PER_SEC >= rest * USEC_PER_SEC);
+                assert_int_equal(view(r, 1).account.refusals, 0);
+                for (; view(r, 0).account.ticket.lots == 0; waited++)
+                        run(r, 1);
+                assert_in_range(waited, rest - 11, rest + 10);
+        }
+        r->unwilling[0] = false;
+        run(r, 12);
+        assert_int_equal(view(r, 0).account.refusals, 0);
+        assert_int_equal(view(r, 0).standing, STANDING_COOLING);
+        assert_int_equal(view(r, 0).account.position, -1);
+}
+
+/* It would be the first to be recalled from, and others would wait for it. */
+static void test_no_recall_from_the_unwilling(void **state) {
+        Rig *r = *state;
+
+        r->facts[0].wish = -4;
+        r->facts[1].wish = 2;
+        r->facts[2].wish = 1;
+        run(r, 12);
+        assert_sizes(r, 1, 320, 256);
+        assert_sizes(r, 2, 288, 384);
+        r->facts[0].wish = r->facts[1].wish = r->facts[2].wish = 0;
+        r->unwilling[1] = true;
+        r->facts[1].trading = false;
+        r->policy.max_trade_bytes = 32 * MIB; /* one lot at a time */
+        assert_return_code(trade_command(r->trade, id_of(0), TRADE_WITHDRAW, 0), 0);
+        run(r, 1);
+        while (view(r, 1).account.refusals == 0)
+                run(r, 1);
+        assert_sizes(r, 0, 160, 896);
+        run(r, 20); /* from the other one, though its position is smaller */
+        assert_sizes(r, 0, 192, 768);
+        assert_sizes(r, 1, 320, 256);
+        assert_sizes(r, 2, 256, 512);
+}
+
 static void test_gone_and_back(void **state) {
         Rig *r = *state;
 
@@ -396,7 +458,8 @@ int main(void) {
                 TEST(test_withdrawal_is_a_right), TEST(test_commands), TEST(test_pool),
                 TEST(test_bounds_and_frozen), TEST(test_prices_wait), TEST(test_entitlements),
                 TEST(test_life_after_a_crash), TEST(test_no_rest_is_cut_short),
-                TEST(test_no_command_is_lost), TEST(test_commands_at_a_bound), TEST(test_gone_and_back),
+                TEST(test_no_command_is_lost), TEST(test_commands_at_a_bound), TEST(test_unwilling),
+                TEST(test_no_recall_from_the_unwilling), TEST(test_gone_and_back),
                 TEST(test_gone_with_a_pool),
         };
 

@@ -28,7 +28,8 @@ static const Journal sample = {
                           .position = 1,
                           .last_direction = -1,
                           .rests = true,
-                          .command = -3 },
+                          .command = -3,
+                          .refusals = 2 },
                         { .id = { 0xff },
                           .entitlement_blocks = { 0, UINT64_C(1) << 53 },
                           .withdraws = true,
@@ -38,7 +39,7 @@ static const Journal sample = {
 };
 
 static const char golden[] =
-        "hmvisor-journal 2 934 a103f54c2769255c\n"
+        "hmvisor-journal 2 974 e4d496c2be4507d2\n"
         "{\n"
         "  \"terms\":{\n"
         "    \"block-bytes\":2097152,\n"
@@ -66,7 +67,8 @@ static const char golden[] =
         "      \"last-direction\":-1,\n"
         "      \"rests\":true,\n"
         "      \"withdraws\":false,\n"
-        "      \"command\":-3\n"
+        "      \"command\":-3,\n"
+        "      \"refusals\":2\n"
         "    },\n"
         "    {\n"
         "      \"id\":\"ff000000-0000-0000-0000-000000000000\",\n"
@@ -77,6 +79,7 @@ static const char golden[] =
         "      \"rests\":false,\n"
         "      \"withdraws\":true,\n"
         "      \"command\":0,\n"
+        "      \"refusals\":0,\n"
         "      \"ticket\":{\n"
         "        \"lots\":-4,\n"
         "        \"delivered\":3,\n"
@@ -116,6 +119,7 @@ static void assert_same(const Journal *a, const Journal *b) {
                 assert_int_equal(x->rests, y->rests);
                 assert_int_equal(x->withdraws, y->withdraws);
                 assert_int_equal(x->command, y->command);
+                assert_int_equal(x->refusals, y->refusals);
                 assert_same_ticket(&x->ticket, &y->ticket);
         }
 }
@@ -257,7 +261,7 @@ static void assert_body_refused(const char *body, const char *expected) {
 #define ID "\"id\":\"10325476-98ba-dcfe-0102-030405060708\""
 #define REST_1(direction)                                                                                   \
         "\"entitled-dram-blocks\":1,\"entitled-slow-blocks\":1,\"position\":0,\"last-direction\":" direction
-#define REST REST_1("0") ",\"rests\":true,\"withdraws\":false,\"command\":0"
+#define REST REST_1("0") ",\"rests\":true,\"withdraws\":false,\"command\":0,\"refusals\":0"
 #define WITH_TICKET(t) "{" TERMS ",\"pool\":{\"position\":0,\"ticket\":" t "},\"accounts\":[]}"
 #define WITH_ACCOUNT(a) "{" TERMS "," POOL ",\"accounts\":[" a "]}"
 
@@ -319,18 +323,23 @@ static void test_bodies(void **state) {
                             "dram-blocks\":1,"
                             "\"lot-slow-blocks\":1}," POOL ",\"accounts\":[]}",
                             bounds);
-        assert_body_refused(WITH_ACCOUNT(
-                                    "{" ID
-                                    "," REST_1("2") ",\"rests\":true,\"withdraws\":false,\"command\":0}"),
-                            bounds);
+        assert_body_refused(
+                WITH_ACCOUNT("{" ID "," REST_1(
+                        "2") ",\"rests\":true,\"withdraws\":false,\"command\":0,\"refusals\":0}"),
+                bounds);
         assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"withdraws\":false}"),
                             missing);
-        assert_body_refused(WITH_ACCOUNT("{" ID
-                                         "," REST_1("0") ",\"rests\":1,\"withdraws\":false,\"command\":0}"),
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1(
+                                    "0") ",\"rests\":1,\"withdraws\":false,\"command\":0,\"refusals\":0}"),
                             missing);
-        assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"command\":0}"), missing);
+        assert_body_refused(WITH_ACCOUNT("{" ID
+                                         "," REST_1("0") ",\"rests\":true,\"command\":0,\"refusals\":0}"),
+                            missing);
         assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"withdraws\":false,"
-                                         "\"command\":9007199254740993}"),
+                                         "\"command\":9007199254740993,\"refusals\":0}"),
+                            bounds);
+        assert_body_refused(WITH_ACCOUNT("{" ID "," REST_1("0") ",\"rests\":true,\"withdraws\":false,"
+                                         "\"command\":0,\"refusals\":256}"),
                             bounds);
 
         assert_body_refused(WITH_ACCOUNT("{\"id\":1," REST "}"), missing);
@@ -390,11 +399,11 @@ static void test_headers(void **state) {
                 { "hmvisor-journal 2", "its first line is damaged" },
                 { "hmvisor-journal 2 0", "its first line is damaged" },
                 { "hmvisor-journal 2 0 0", "it is cut off, or something was added" },
-                { "hmvisor-journal 2 933 a103f54c2769255c", "it is cut off, or something was added" },
-                { "hmvisor-journal 2 934 a103f54c2769255d", "its checksum does not fit: it was changed" },
-                { "hmvisor-journal 2 934 a103f54c2769255c more", "its first line is damaged" },
-                { "hmvisor-journal 2  934 a103f54c2769255c", "its first line is damaged" },
-                { "hmvisor-journal 2 934 A103F54C2769255C", "its first line is damaged" },
+                { "hmvisor-journal 2 973 e4d496c2be4507d2", "it is cut off, or something was added" },
+                { "hmvisor-journal 2 974 e4d496c2be4507d3", "its checksum does not fit: it was changed" },
+                { "hmvisor-journal 2 974 e4d496c2be4507d2 more", "its first line is damaged" },
+                { "hmvisor-journal 2  974 e4d496c2be4507d2", "its first line is damaged" },
+                { "hmvisor-journal 2 974 E4D496C2BE4507D2", "its first line is damaged" },
                 { "hmvisor-journal 2 99999999999999999999 0", "it is cut off, or something was added" },
         };
 

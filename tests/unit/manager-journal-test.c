@@ -42,6 +42,7 @@ static int setup(void **state) {
         assert_return_code(ledger_add(&r->ledger, id_of(0), entitled, &a), 0);
         a->position = -1;
         a->withdraws = true;
+        a->refusals = 3;
         r->ledger.pool.position = -1;
         r->ledger.now = 5678;
         assert_return_code(settlement_open(&r->ledger, id_of(0), -2, 5000), 0);
@@ -93,6 +94,7 @@ static void test_back_again(void **state) {
                 assert_int_equal(a->last_direction, b->last_direction);
                 assert_int_equal(a->withdraws, b->withdraws);
                 assert_int_equal(a->command, b->command);
+                assert_int_equal(a->refusals, b->refusals);
                 assert_int_equal(a->ticket.lots, b->ticket.lots);
                 assert_int_equal(a->ticket.delivered, b->ticket.delivered);
                 assert_int_equal(a->ticket.paid, b->ticket.paid);
@@ -119,9 +121,9 @@ static void test_damaged(void **state) {
 static void test_of_a_later_version(void **state) {
         Rig *r = *state;
         Ledger back = {};
+        char says[160];
         Outcome o = {};
 
-        char says[160];
         put("/journal", "hmvisor-journal 77 12 0123456789abcdef\n{\"a\":\"b\"}\n");
         assert_int_equal(ledger_load(r->file, &back, &o), -EPROTONOSUPPORT);
         snprintf(says, sizeof(says),
