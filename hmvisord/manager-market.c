@@ -127,6 +127,7 @@ void market_facts(const Domain *d, MarketFacts *ret) {
                 .id = market_account(d),
                 .swap_bytes_per_sec = domain_swap_rate(d),
                 .available_bytes = stats ? stats->available_bytes : UINT64_MAX,
+                .swap_free_bytes = stats ? stats->swap_free_bytes : UINT64_MAX,
         };
         for (Tier tier = 0; tier < _TIER_MAX; tier++)
                 ret->cells[tier] = cell_facts(d, tier);

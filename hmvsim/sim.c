@@ -184,6 +184,7 @@ static void vm_facts(Sim *s, Vm *v, DomainFacts *ret) {
                 .id = v->id,
                 .swap_bytes_per_sec = v->guest.swapped * UINT64_C(4096),
                 .available_bytes = guest_free_bytes(&v->guest),
+                .swap_free_bytes = BYTES_MAX,
         };
         for (Tier t = 0; t < _TIER_MAX; t++)
                 v->market.cells[t] = (SettleCell){

@@ -5,6 +5,9 @@
  */
 #include "core/domain.h"
 
+#define ROOM_KEPT 8 /* of a guest's memory, one part in so many is never asked for */
+#define ROOM_KEPT_MAX (UINT64_C(200) << 20)
+
 struct Core {
         Domain **domains; /* ascending by key, as in the last inputs */
         size_t n_domains;
@@ -221,8 +224,25 @@ static void core_wish(Core *c, Domain *d, const DomainFacts *facts, const Market
         wish_step(&d->wish, &f, c->now, &d->wish_decision);
 }
 
-static TradeFacts trade_facts_of(const DomainFacts *d, int64_t wish) {
-        TradeFacts f = { .seen = { .id = d->market->id, .frozen = d->frozen },
+/* What a guest keeps of its memory when it gives some: an eighth, and at most 200 MiB. Measured: asked for
+ * more than it had, one guest in six killed its workload; in steps of 64 MiB with 200 MiB left to each of
+ * them, none did. */
+static uint64_t room_lacked(const MarketFacts *m, const MarketPolicy *policy) {
+        uint64_t total = m->cells[TIER_DRAM].size_bytes + m->cells[TIER_SLOW].size_bytes;
+        uint64_t wanted = policy->step_bytes + MIN(total / ROOM_KEPT, ROOM_KEPT_MAX), room;
+
+        if (m->available_bytes == UINT64_MAX)
+                return 0;
+        room = MIN(m->available_bytes, total);
+        if (m->swap_free_bytes != UINT64_MAX)
+                room += MIN(m->swap_free_bytes, BYTES_MAX);
+        return wanted - MIN(wanted, room);
+}
+
+static TradeFacts trade_facts_of(const DomainFacts *d, const MarketPolicy *policy, int64_t wish) {
+        TradeFacts f = { .seen = { .id = d->market->id,
+                                   .frozen = d->frozen,
+                                   .lacks_bytes = room_lacked(d->market, policy) },
                          .trading = d->policy.trading,
                          .wish = wish };
 
@@ -272,7 +292,7 @@ static int core_trade(Core *c, const Inputs *in, OrderList *list) {
                         Domain *d = c->domains[i];
 
                         core_wish(c, d, &in->domains[i], policy);
-                        facts[n++] = trade_facts_of(&in->domains[i], d->wish_decision.lots);
+                        facts[n++] = trade_facts_of(&in->domains[i], policy, d->wish_decision.lots);
                 }
         qsort(facts, n, sizeof(*facts), trade_facts_compare);
         return trade_step(c->trade, policy, facts, n, in->capacity_bytes, c->now, &list->market);

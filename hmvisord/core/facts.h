@@ -63,7 +63,9 @@ typedef struct MarketFacts {
         AccountId id;
         SettleCell cells[_TIER_MAX];
         uint64_t swap_bytes_per_sec; /* on its swap device, as the host sees it; UINT64_MAX: not known */
-        uint64_t available_bytes; /* the guest's word, which can only make it trade less; UINT64_MAX: none */
+        /* The guest's word, which can only make it trade less; UINT64_MAX: none. */
+        uint64_t available_bytes; /* that it can do without */
+        uint64_t swap_free_bytes; /* that it could swap out beyond that */
 } MarketFacts;
 
 /* A user's. dram_bytes: to buy (> 0) or sell, whole lots; of TRADE_LOTS only. */

@@ -299,13 +299,17 @@ static uint64_t cell_goal(const Step *s, const Account *a, const SettleCell *c, 
         return cell_round(c, terms->block_bytes, goal);
 }
 
-/* One step at a time; the next one when the host has seen the last one done. */
-static uint64_t cell_shrink(const Step *s, const SettleCell *c, uint64_t goal) {
+/* One step at a time; the next one when the host has seen the last one done, and the guest has the room. A
+ * step under way ends where it is when the room has become less than what is always kept. */
+static uint64_t cell_shrink(const Step *s, const SettleFacts *f, const SettleCell *c, uint64_t goal) {
         uint64_t step = s->policy->step_bytes, block = s->l->terms.block_bytes;
+        bool under_way = c->requested_bytes < c->size_bytes;
 
         if (c->size_bytes <= goal)
                 return goal;
-        if (c->requested_bytes < c->size_bytes && c->requested_bytes >= goal)
+        if (f->lacks_bytes > (under_way ? step : 0))
+                return c->size_bytes;
+        if (under_way && c->requested_bytes >= goal)
                 return c->requested_bytes;
         return MAX(goal, cell_round(c, block, c->size_bytes - MIN(step, c->size_bytes)));
 }
@@ -345,7 +349,7 @@ static void step_ask(Step *s, Tier tier) {
                         goal = MAX(cell_round(c, s->l->terms.block_bytes, held + grows), c->requested_bytes);
                         room -= goal > held ? goal - held : 0;
                 } else
-                        goal = cell_shrink(s, c, goal);
+                        goal = cell_shrink(s, f, c, goal);
                 if (goal != c->requested_bytes)
                         s->out->targets[s->out->n_targets++] = (SizeTarget) { a->id, tier, goal };
         }

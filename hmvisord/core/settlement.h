@@ -97,6 +97,9 @@ typedef struct SettleFacts {
         AccountId id;
         bool frozen; /* migrating, paused, resetting: nothing is asked for, and nothing counts as given. Time
                       * goes on: others wait for it */
+        uint64_t lacks_bytes; /* by so much the guest says that it has too little room for another step, or
+                               * it would kill one of its own; 0: it has, or says nothing. Its word can only
+                               * make it give less */
         SettleCell cells[_TIER_MAX];
 } SettleFacts;
 

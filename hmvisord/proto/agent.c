@@ -219,7 +219,7 @@ int agent_reply_parse_status(const char *text, const AgentOrder *order, AgentSta
 int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
         _cleanup_json_ json_object *root = NULL;
         json_object *v = NULL, *list;
-        AgentStats s = { .available_bytes = UINT64_MAX };
+        AgentStats s = { .available_bytes = UINT64_MAX, .swap_free_bytes = UINT64_MAX };
         size_t n;
 
         if (object_parse(text, &root, &v, o) < 0)
@@ -242,6 +242,8 @@ int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
         }
         if (get_optional(v, "available", &s.available_bytes) < 0)
                 return garbage(o, "member 'available'");
+        if (get_optional(v, "swap-free", &s.swap_free_bytes) < 0)
+                return garbage(o, "member 'swap-free'");
         *ret = s;
         return 0;
 }

@@ -76,6 +76,7 @@ typedef struct AgentStats {
         AgentNode nodes[AGENT_NODES_MAX];
         size_t n_nodes;
         uint64_t available_bytes;               /* UINT64_MAX: not said */
+        uint64_t swap_free_bytes;               /* UINT64_MAX: not said */
 } AgentStats;
 
 /* The caller frees *ret. -EINVAL: an order outside the protocol's bounds. */

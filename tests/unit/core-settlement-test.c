@@ -293,6 +293,33 @@ static void test_steps_wait(void **state) {
         assert_sizes(r, 0, 128, 512);
 }
 
+/* A guest that says it has little left is not asked for another step, finishes the one under way, and is let
+ * off from what is left of that when it has less than it always keeps. The other side waits no longer for
+ * it. */
+static void test_guest_without_room(void **state) {
+        Rig *r = *state;
+
+        open_trade(r, 4, 4);
+        r->facts[0].lacks_bytes = 1;
+        step(r);
+        assert_sizes(r, 0, 256, 512);
+        r->facts[0].lacks_bytes = 0;
+        step(r);
+        assert_sizes(r, 0, 192, 512);
+        r->facts[0].cells[TIER_DRAM].size_bytes = 226 * MIB;
+        r->facts[0].lacks_bytes = 64 * MIB;
+        step(r);
+        assert_sizes(r, 0, 192, 512);
+        r->facts[0].lacks_bytes = 64 * MIB + 1;
+        step(r);
+        assert_sizes(r, 0, 226, 512);
+        r->now += r->policy.settle_usec;
+        step(r);
+        assert_true(told(r, SETTLE_LATE, 0, 4));
+        step(r);
+        assert_sizes(r, 0, 256, 512);
+}
+
 /* A VM that was started anew in mid-trade has again what it had given: it is neither paid for it, nor is
  * that of the other side at stake. */
 static void started_anew(Rig *r, bool paused) {
@@ -583,6 +610,7 @@ int main(void) {
                 TEST(test_resident_memory_counts),
                 TEST(test_unasked_memory_does_not_count),
                 TEST(test_steps_wait),
+                TEST(test_guest_without_room),
                 TEST(test_started_anew),
                 TEST(test_started_anew_and_paused),
                 TEST(test_back_at_configured_sizes),

@@ -425,6 +425,8 @@ static void test_market(void **state) {
                 .id = { { 9 } },
                 .cells = { [TIER_DRAM] = { 128 * mib, 512 * mib, 256 * mib, 256 * mib, UINT64_MAX },
                            [TIER_SLOW] = { 256 * mib, 1024 * mib, 512 * mib, 512 * mib, UINT64_MAX } },
+                .available_bytes = 0, /* of 768 MiB: it keeps 96, and a step is 64 */
+                .swap_free_bytes = 160 * mib - 1,
         };
         MarketCommand command = { market.id, TRADE_LOTS, -(int64_t) (32 * mib) };
         Rig *g = *state;
@@ -456,6 +458,11 @@ static void test_market(void **state) {
         assert_int_equal(list.market_result, 0);
         assert_int_equal(list.command_results[0], 0);
         assert_true(list.market.changed);
+        assert_int_equal(list.market.n_targets, 0);
+        order_list_done(&list);
+        g->in.n_commands = 0;
+        market.swap_free_bytes++;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
         assert_int_equal(list.market.n_targets, 1);
         assert_int_equal(list.market.targets[0].bytes, 224 * mib);
         order_list_done(&list);
