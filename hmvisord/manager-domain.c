@@ -160,6 +160,13 @@ static void domain_start_conversations(Domain *d) {
 }
 
 /* The policy that counts: the configuration's, changed by what the domain's metadata says. */
+static bool same_in_market(const DomainPolicy *a, const DomainPolicy *b) {
+        return a->trading == b->trading && a->dry_run == b->dry_run &&
+               memcmp(a->entitled_bytes, b->entitled_bytes, sizeof(a->entitled_bytes)) == 0 &&
+               memcmp(a->floor_bytes, b->floor_bytes, sizeof(a->floor_bytes)) == 0 &&
+               memcmp(a->ceiling_bytes, b->ceiling_bytes, sizeof(a->ceiling_bytes)) == 0;
+}
+
 void domain_apply_policy(Domain *d) {
         DomainPolicy p;
         Outcome o = {};
@@ -170,6 +177,7 @@ void domain_apply_policy(Domain *d) {
                 log_full(LOG_WARNING, 0, d->name, d->uuid,
                          "Domain '%s': ignoring the policy in its metadata: %s", d->name, o.text);
         }
+        d->market_known = d->market_known && same_in_market(&d->policy, &p);
         d->policy = p;
         domain_evaluate(d);
 }

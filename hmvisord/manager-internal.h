@@ -9,7 +9,8 @@
  *   manager-order.c     orders carried out, acknowledged and explained
  *   manager-action.c    what users ask for: bind, unbind, policy
  *   manager-verify.c    the proof that memory is where it should be
- *   manager-market.c    the market: facts gathered, its ledger on disk, sizes carried out, users' trades
+ *   manager-market.c    the market: facts gathered, its ledger on disk, sizes carried out
+ *   manager-market-ask.c    what people ask of it
  *   manager-market-view.c   what people see of it
  *   manager-journal.c   the core's ledger to the journal and back
  *   manager-swap.c      what a guest swaps, by the disk's statistics
@@ -73,6 +74,8 @@ typedef struct Swap {
         uint64_t bytes_per_sec;        /* UINT64_MAX: not known */
 } Swap;
 
+typedef struct MarketAsk MarketAsk;
+
 typedef struct Market {
         JournalFile *journal;          /* NULL: not opened yet */
         bool listed;                   /* all domains that run are known */
@@ -82,6 +85,7 @@ typedef struct Market {
         uint64_t capacity[_TIER_MAX];  /* what domains of the market may hold, as last told to the core */
         MarketCommand commands[COMMANDS_MAX];
         size_t n_commands;
+        MarketAsk *asks;               /* users who wait for the next tick, the first one first */
         Outcome fault;                 /* why the market stands still; OK: it does not */
 } Market;
 
@@ -117,6 +121,7 @@ struct Domain {
         usec_t pid_next;
         bool usage_known;
         uint64_t usage_bytes[HOST_NODES_MAX];   /* of QEMU's shared memory, by host node */
+        bool market_known;             /* the market has seen its present settings */
         WishDecision wish;             /* as last explained */
         bool wish_known;
         uint64_t lost_order;           /* could not be sent: the core is told at the next epoch */
@@ -209,10 +214,19 @@ uint64_t domain_swap_rate(const Domain *d);   /* bytes per second, UINT64_MAX: n
 AccountId market_account(const Domain *d);
 Domain *market_domain(Manager *m, const AccountId *id);
 const DomainCell *market_cell(const Domain *d, Tier tier);   /* NULL: none, or more than one */
+bool market_can_trade(const Domain *d);
+bool market_has_dealings(const Domain *d);
 bool market_takes_part(const Domain *d);
+/* Bytes of each tier that domains may hold: of its nodes, less the reserve. */
+int market_capacity(Manager *m, uint64_t ret[_TIER_MAX], Outcome *o);
 void market_facts(const Domain *d, MarketFacts *ret);
 void market_inputs(Manager *m, Inputs *in);
 void market_carry(Manager *m, const Inputs *in, const OrderList *list);
-int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o);
 void market_reload(Manager *m);
 void market_done(Manager *m);
+
+/* manager-market-ask.c */
+void market_answer(Manager *m);        /* after each tick */
+void market_drop_asks(Manager *m);
+/* Entitlements that the host or the domain could never hold, floors and ceilings that nothing could meet. */
+int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o);

@@ -2,8 +2,8 @@
  *
  * The market's side of the manager: gathers what the host sees of sizes, passes users' commands to the core,
  * keeps the core's ledger on disk before anything is carried out, and carries the sizes out. Decides
- * nothing: who trades what, and when which device changes, is the core's to say. What people see of it is in
- * manager-market-view.c.
+ * nothing: who trades what, and when which device changes, is the core's to say. What people ask of it is in
+ * manager-market-ask.c, what they see of it in manager-market-view.c.
  */
 #include <ctype.h>
 #include <inttypes.h>
@@ -74,15 +74,15 @@ const DomainCell *market_cell(const Domain *d, Tier tier) {
         return found;
 }
 
-static bool can_trade(const Domain *d) {
+bool market_can_trade(const Domain *d) {
         const DomainCell *dram = market_cell(d, TIER_DRAM), *slow = market_cell(d, TIER_SLOW);
 
         return d->info.hmvisor_bound && dram && slow && dram->device_max_bytes > 0 &&
                slow->device_max_bytes > 0;
 }
 
-static bool has_dealings(const Manager *m, const Domain *d) {
-        const Trade *trade = core_get_trade(m->core);
+bool market_has_dealings(const Domain *d) {
+        const Trade *trade = core_get_trade(d->manager->core);
         const Account *a = trade ? ledger_find(trade_ledger(trade), market_account(d)) : NULL;
 
         return a && (a->position != 0 || a->ticket.lots != 0);
@@ -116,8 +116,8 @@ static SettleCell cell_facts(const Domain *d, Tier tier) {
 /* One whose position is not that of its entitlement stays in until it is, also when it is told to trade no
  * more. */
 bool market_takes_part(const Domain *d) {
-        return d->id >= 0 && can_trade(d) &&
-               ((d->policy.trading && !domain_is_dry(d)) || has_dealings(d->manager, d));
+        return d->id >= 0 && market_can_trade(d) &&
+               ((d->policy.trading && !domain_is_dry(d)) || market_has_dealings(d));
 }
 
 void market_facts(const Domain *d, MarketFacts *ret) {
@@ -143,8 +143,7 @@ static void capacity_without(Manager *m, const Domain *d, uint64_t capacity[_TIE
         }
 }
 
-/* Of the tier's nodes, less the reserve. */
-static int market_capacity(Manager *m, uint64_t ret[_TIER_MAX], Outcome *o) {
+int market_capacity(Manager *m, uint64_t ret[_TIER_MAX], Outcome *o) {
         usec_t now = manager_now(m);
         HostTiers tiers;
         int r;
@@ -176,7 +175,7 @@ static bool all_known(Manager *m, uint64_t capacity[_TIER_MAX]) {
                         continue;
                 if (market_takes_part(d))
                         look_at_usage(d, manager_now(m));
-                if (!*d->info.uuid && (d->xml_asked || has_dealings(m, d)))
+                if (!*d->info.uuid && (d->xml_asked || market_has_dealings(d)))
                         return false;
                 if (d->info.hmvisor_bound && !market_takes_part(d)) /* for others there is the reserve */
                         capacity_without(m, d, capacity);
@@ -335,14 +334,17 @@ static void keep_wish(Manager *m, Domain *d) {
                 decision_keep_text(d, text);
 }
 
-void market_carry(Manager *m, const Inputs *in, const OrderList *list) {
+static void carry_out(Manager *m, const Inputs *in, const OrderList *list) {
         Outcome o = {};
 
-        if (!in->policy.market.enabled)
-                return;
-        for (size_t i = 0; i < in->n_domains; i++)
-                if (in->domains[i].market)
-                        keep_wish(m, manager_domain_by_key(m, in->domains[i].domain));
+        for (size_t i = 0; i < in->n_domains; i++) {
+                Domain *d = in->domains[i].market ? manager_domain_by_key(m, in->domains[i].domain) : NULL;
+
+                if (!d)
+                        continue;
+                keep_wish(m, d);
+                d->market_known = true;
+        }
         for (size_t i = 0; i < in->n_commands && list->command_results; i++)
                 tell_command(m, &in->commands[i], list->command_results[i]);
         m->market.n_commands = 0;
@@ -361,183 +363,18 @@ void market_carry(Manager *m, const Inputs *in, const OrderList *list) {
         market_look(m);
 }
 
+void market_carry(Manager *m, const Inputs *in, const OrderList *list) {
+        if (in->policy.market.enabled)
+                carry_out(m, in, list);
+        market_answer(m); /* also where the market waits: who asked for something is told */
+}
+
 void market_done(Manager *m) {
+        market_drop_asks(m);
         m->market.journal = journal_file_free(m->market.journal);
 }
 
 /* Its settings changed: what was read of the host may be meant for other nodes. */
 void market_reload(Manager *m) {
         m->market.tiers_known = 0;
-}
-
-/* ---- what users ask for ---- */
-
-/* The account of a domain that can trade now. */
-static int market_party(Manager *m, const char *uuid, Domain **ret, TradeView *ret_view, Outcome *o) {
-        Domain *d = manager_domain(m, uuid);
-
-        if (!d)
-                return outcome_set(o, OUTCOME_NO_DOMAIN,
-                                   "no domain has the UUID '%.40s'; 'hmvctl list' shows them", uuid);
-        if (!m->conf->host.market.enabled)
-                return outcome_set(
-                        o, OUTCOME_UNSUPPORTED,
-                        "the market is off; set Enabled=yes below [Market] in /etc/hmvisor/hmvisord.conf, "
-                        "then 'systemctl reload hmvisord'");
-        if (d->id < 0)
-                return outcome_set(o, OUTCOME_DOMAIN_OFF, "domain '%s' is off; start it first", d->name);
-        if (d->info_known && !d->info.hmvisor_bound)
-                return outcome_set(o, OUTCOME_NOT_BOUND, "domain '%s' is not bound; 'hmvctl bind' it first",
-                                   d->name);
-        if (d->info_known && !can_trade(d))
-                return outcome_set(
-                        o, OUTCOME_UNSUPPORTED,
-                        "domain '%s' has no memory that could be plugged in both tiers; unbind it, and "
-                        "bind it with --max-dram and --max-slow",
-                        d->name);
-        if (domain_is_dry(d))
-                return outcome_set(o, OUTCOME_UNSUPPORTED,
-                                   "domain '%s' is in a dry run, in which nothing is traded; set DryRun=no",
-                                   d->name);
-        if (!d->policy.trading && !has_dealings(m, d))
-                return outcome_set(
-                        o, OUTCOME_UNSUPPORTED,
-                        "domain '%s' takes no part in the market; 'hmvctl market set %s --trading on'",
-                        d->name, d->name);
-        if (m->market.fault.code != OUTCOME_OK)
-                return outcome_set(o, OUTCOME_FAILED, "domain '%s': the market stands still: %.300s",
-                                   d->name, m->market.fault.text);
-        if (domain_is_frozen(d))
-                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
-                                   "domain '%s' is paused or migrates; try again when it runs", d->name);
-        if (!core_get_trade(m->core) || trade_view(core_get_trade(m->core), account_of(uuid), ret_view) < 0)
-                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
-                                   "domain '%s' is not known to the market yet; try again in a few seconds",
-                                   d->name);
-        *ret = d;
-        return 0;
-}
-
-/* For the next tick; a later one replaces it. */
-static int command_queue(Manager *m, const char *uuid, TradeCommandType type, int64_t dram_bytes) {
-        MarketCommand c = { .id = account_of(uuid), .type = type, .dram_bytes = dram_bytes };
-
-        for (size_t i = 0; i < m->market.n_commands; i++)
-                if (memcmp(&m->market.commands[i].id, &c.id, sizeof(c.id)) == 0) {
-                        m->market.commands[i] = c;
-                        return 0;
-                }
-        if (m->market.n_commands == ELEMENTSOF(m->market.commands))
-                return -EBUSY;
-        m->market.commands[m->market.n_commands++] = c;
-        return 0;
-}
-
-static int describe_trade(Domain *d, const TradeView *v, int64_t lots, char **ret) {
-        const Ledger *l = trade_ledger(core_get_trade(d->manager->core));
-        char was[_TIER_MAX][SIZE_TEXT_MAX], will[_TIER_MAX][SIZE_TEXT_MAX];
-        uint64_t blocks[_TIER_MAX];
-
-        if (terms_holding(&l->terms, v->account.entitlement_blocks, v->account.position + lots, blocks) < 0)
-                return -ERANGE;
-        for (Tier t = 0; t < _TIER_MAX; t++) {
-                size_format(was[t], v->owned_bytes[t]);
-                size_format(will[t], blocks[t] * l->terms.block_bytes);
-        }
-        return asprintf(ret, "%s %" PRIu64 " lots: DRAM %s to %s, slow memory %s to %s",
-                        lots < 0 ? "sells" : "buys", (uint64_t) (lots < 0 ? -lots : lots), was[TIER_DRAM],
-                        will[TIER_DRAM], was[TIER_SLOW], will[TIER_SLOW]) < 0
-                       ? -ENOMEM
-                       : 0;
-}
-
-int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, char **ret_text,
-                         Outcome *o) {
-        _cleanup_free_ char *text = NULL;
-        char size[SIZE_TEXT_MAX], most[SIZE_TEXT_MAX];
-        uint64_t lot, bytes = dram_bytes < 0 ? -(uint64_t) dram_bytes : (uint64_t) dram_bytes, room;
-        TradeView v;
-        int64_t lots;
-        Domain *d;
-        int r;
-
-        r = market_party(m, uuid, &d, &v, o);
-        if (r < 0)
-                return r;
-        lot = terms_lot_bytes(&trade_ledger(core_get_trade(m->core))->terms, TIER_DRAM);
-        if (bytes == 0 || bytes % lot != 0)
-                return outcome_set(
-                        o, OUTCOME_BAD_ARGUMENT,
-                        "%s is no multiple of %s, the least that is traded ('hmvctl market status')",
-                        size_format(size, bytes), size_format(most, lot));
-        lots = (int64_t) (bytes / lot) * (dram_bytes < 0 ? -1 : 1);
-        room = (uint64_t) (lots < 0 ? v.account.position - v.low : v.high - v.account.position) * lot;
-        if (bytes > room)
-                return outcome_set(
-                        o, OUTCOME_NO_ROOM,
-                        "domain '%s' can %s %s of DRAM at most: its floors, ceilings, boot memory and "
-                        "devices allow no more",
-                        d->name, lots < 0 ? "sell" : "buy", size_format(size, room));
-        if (v.account.ticket.lots != 0)
-                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
-                                   "domain '%s' has a trade under way; try again when it ended ('hmvctl "
-                                   "market status')",
-                                   d->name);
-        r = describe_trade(d, &v, lots, &text);
-        if (r >= 0 && !dry_run)
-                r = command_queue(m, uuid, TRADE_LOTS, dram_bytes);
-        if (r < 0)
-                return outcome_set(o, OUTCOME_FAILED, "domain '%s' cannot trade: %s", d->name, strerror(-r));
-        if (!dry_run)
-                manager_tell(m, d, "trade", "asked to trade: %s", text);
-        *ret_text = TAKE_PTR(text);
-        return 0;
-}
-
-int manager_market_withdraw(Manager *m, const char *uuid, Outcome *o) {
-        TradeView v;
-        Domain *d;
-        int r;
-
-        r = market_party(m, uuid, &d, &v, o);
-        if (r < 0)
-                return r;
-        r = command_queue(m, uuid, TRADE_WITHDRAW, 0);
-        if (r < 0)
-                return outcome_set(o, OUTCOME_FAILED, "domain '%s' cannot withdraw: %s", d->name,
-                                   strerror(-r));
-        manager_tell(m, d, "trade", "goes back to its entitlement");
-        return 0;
-}
-
-/* Entitlements that the host or the domain could never hold. */
-int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o) {
-        uint64_t capacity[_TIER_MAX];
-        int r;
-
-        if (p->entitled_bytes[TIER_DRAM] == 0 && p->entitled_bytes[TIER_SLOW] == 0)
-                return 0;
-        r = market_capacity(m, capacity, o);
-        if (r < 0)
-                return r;
-        for (Tier t = 0; t < _TIER_MAX; t++) {
-                const DomainCell *c = market_cell(d, t);
-                char want[SIZE_TEXT_MAX], have[SIZE_TEXT_MAX];
-
-                size_format(want, p->entitled_bytes[t]);
-                if (p->entitled_bytes[t] > capacity[t])
-                        return outcome_set(
-                                o, OUTCOME_NO_ROOM,
-                                "domain '%s' cannot be entitled to %s of %s memory: the host has %s for "
-                                "domains",
-                                d->name, want, tier_to_string(t), size_format(have, capacity[t]));
-                if (c && (p->entitled_bytes[t] < c->boot_bytes ||
-                          p->entitled_bytes[t] > c->boot_bytes + c->device_max_bytes))
-                        return outcome_set(
-                                o, OUTCOME_NO_ROOM,
-                                "domain '%s' cannot be entitled to %s of %s memory: it boots with %s, and "
-                                "its device takes no more than what it was bound with",
-                                d->name, want, tier_to_string(t), size_format(have, c->boot_bytes));
-        }
-        return 0;
 }

@@ -116,8 +116,9 @@ void manager_market_get(const Manager *m, MarketView *ret);
 size_t manager_market_holdings(const Manager *m, MarketHolding **ret);
 /* The last n trades, newest first; the caller frees the array. */
 size_t manager_market_history(Manager *m, size_t n, MarketTrade **ret);
-/* Buys (> 0) or sells DRAM for slow memory at the next epoch of the market. *ret_text, the caller's, says
- * what that will come to, if others take the other side. */
-int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, char **ret_text,
-                         Outcome *o);
-int manager_market_withdraw(Manager *m, const char *uuid, Outcome *o);
+/* Buys (> 0) or sells DRAM for slow memory at the next epoch of the market. The text says what that will
+ * come to, if others take the other side. Both: where the market has not seen the domain's settings yet, the
+ * reply comes after the tick that does, within 10 s; else at once, before they return. */
+int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, ManagerReply reply,
+                         void *userdata, Outcome *o);
+int manager_market_withdraw(Manager *m, const char *uuid, ManagerReply reply, void *userdata, Outcome *o);

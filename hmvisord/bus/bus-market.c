@@ -212,7 +212,6 @@ static int run_history(Bus *b, sd_bus_message *m, const char *unused) {
 }
 
 static int run_trade(Bus *b, sd_bus_message *m, const char *unused) {
-        _cleanup_free_ char *text = NULL;
         Outcome o = { 0 };
         int64_t bytes;
         char uuid[37];
@@ -223,18 +222,23 @@ static int run_trade(Bus *b, sd_bus_message *m, const char *unused) {
         r = sd_bus_message_read(m, "xb", &bytes, &dry_run);
         if (r < 0)
                 return r;
-        if (manager_market_trade(b->manager, uuid, bytes, dry_run, &text, &o) < 0)
-                return reply_outcome(m, &o);
-        return reply_text(m, text);
+        if (manager_market_trade(b->manager, uuid, bytes, dry_run, reply_with_text, sd_bus_message_ref(m),
+                                 &o) >= 0)
+                return 0;
+        sd_bus_message_unref(m);
+        return reply_outcome(m, &o);
 }
 
 static int run_withdraw(Bus *b, sd_bus_message *m, const char *unused) {
         Outcome o = { 0 };
         char uuid[37];
 
-        if (read_domain(b, m, uuid, &o) < 0 || manager_market_withdraw(b->manager, uuid, &o) < 0)
+        if (read_domain(b, m, uuid, &o) < 0)
                 return reply_outcome(m, &o);
-        return sd_bus_reply_method_return(m, "");
+        if (manager_market_withdraw(b->manager, uuid, reply_with_nothing, sd_bus_message_ref(m), &o) >= 0)
+                return 0;
+        sd_bus_message_unref(m);
+        return reply_outcome(m, &o);
 }
 
 /* For the domain as it runs and as it starts: what it is entitled to is not a thing of one run. */

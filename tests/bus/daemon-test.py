@@ -128,10 +128,20 @@ class Real(BusTest):
                 self.fails(code, *words)
         self.assertEqual(self.ok('policy', 'get', 'db1'), before)
         self.ok('market', 'set', 'db1', '--trading', 'on', '--swap-device', 'vdb')
-        self.assertIn('Trading=yes', self.ok('policy', 'get', 'db1', '--json').replace('": "', '='))
-        self.conf.write_text('[Market]\nDramPrice=1000003\n')
-        self.daemon.send_signal(signal.SIGHUP)
-        self.assertEqual(status()['DramPrice'], 3, 'the old configuration stays')
+        set_before = self.ok('policy', 'get', 'db1')
+        self.assertIn('Trading=yes', set_before)
+        manager = dbus.bus.BusConnection(self.address).get_object('org.hmvisor1', '/org/hmvisor1', introspect=False)
+        for text, says in (('DramPrice=0', 'DramPrice=0 is not possible'), ('SlowPrice=0', 'SlowPrice=0 is not possible'),
+                           ('SlowPrice=-1', 'SlowPrice=-1 is not possible'), ('DramPrice=999983', 'no trade of whole blocks'),
+                           ('MinTrade=3', 'MinTrade=3 is not possible')):
+            with self.subTest(text):
+                self.conf.write_text(f'[Market]\nEnabled=yes\n{text}\n')
+                with self.assertRaises(dbus.DBusException) as caught:
+                    manager.Reload(dbus_interface='org.hmvisor1.Manager')
+                self.assertEqual(caught.exception.get_dbus_name(), 'org.hmvisor1.Error.BadArgument')
+                self.assertIn(says, caught.exception.get_dbus_message())
+                self.assertEqual(status()['DramPrice'], 3, 'the old configuration stays')
+        self.assertEqual(self.ok('policy', 'get', 'db1'), set_before)
 
     def test_policy(self):
         self.ok('policy', 'set', 'db1', 'RateCap=3M', 'Hysteresis=9')

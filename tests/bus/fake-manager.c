@@ -370,8 +370,10 @@ size_t manager_market_history(Manager *m, size_t n, MarketTrade **ret) {
         return MIN(n, (size_t) 2);
 }
 
-int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, char **ret_text,
-                         Outcome *o) {
+int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, ManagerReply reply,
+                         void *userdata, Outcome *o) {
+        char *text = NULL;
+
         if (dram_bytes == 0 || dram_bytes % (32 << 20) != 0)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT, "%" PRId64 " is no multiple of 32 MiB",
                                    dram_bytes);
@@ -380,15 +382,18 @@ int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool 
                                    find(m, uuid)->name);
         printf("trade %" PRId64 " dry_run=%d\n", dram_bytes / (1 << 20), dry_run);
         fflush(stdout);
-        return asprintf(ret_text, "%s %" PRId64 " lots", dram_bytes < 0 ? "sells" : "buys",
-                        (dram_bytes < 0 ? -dram_bytes : dram_bytes) / (32 << 20)) < 0 ? -ENOMEM : 0;
+        if (asprintf(&text, "%s %" PRId64 " lots", dram_bytes < 0 ? "sells" : "buys",
+                     (dram_bytes < 0 ? -dram_bytes : dram_bytes) / (32 << 20)) < 0)
+                return -ENOMEM;
+        return answer_later(m, reply, userdata, text, NULL);
 }
 
-int manager_market_withdraw(Manager *m, const char *uuid, Outcome *o) {
+int manager_market_withdraw(Manager *m, const char *uuid, ManagerReply reply, void *userdata, Outcome *o) {
         if (!streq(find(m, uuid)->name, "hot"))
                 return outcome_set(o, OUTCOME_NOT_BOUND, "domain '%s' is not bound", find(m, uuid)->name);
         puts("withdraw");
         fflush(stdout);
+        reply(&(Outcome){}, "", userdata); /* at once */
         return 0;
 }
 

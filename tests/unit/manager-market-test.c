@@ -20,10 +20,24 @@ typedef struct Fixture {
         Manager *m;
         unsigned n_replies;
         Outcome outcome;
+        char text[256];
         char events[4096];
 } Fixture;
 
 static usec_t settle_usec;
+
+/* Time that went by at once (the linker puts this in between). */
+static usec_t leap;
+
+int __real_sd_event_now(sd_event *event, clockid_t clock, uint64_t *ret);
+int __wrap_sd_event_now(sd_event *event, clockid_t clock, uint64_t *ret);
+
+int __wrap_sd_event_now(sd_event *event, clockid_t clock, uint64_t *ret) {
+        int r = __real_sd_event_now(event, clock, ret);
+
+        *ret += clock == CLOCK_MONOTONIC ? leap : 0;
+        return r;
+}
 
 static void on_event(const ManagerEvent *e, void *userdata) {
         Fixture *f = userdata;
@@ -94,36 +108,62 @@ static void assert_sizes(int64_t sold_lots) {
         assert_int_equal(fake.vms[0].requested[1], fake.vms[0].current[1]);
 }
 
-static void trade(Fixture *f, int64_t lots) {
-        _cleanup_free_ char *text = NULL;
+static void on_reply(const Outcome *o, const char *text, void *userdata) {
+        Fixture *f = userdata;
+
+        f->n_replies++;
+        f->outcome = *o;
+        snprintf(f->text, sizeof(f->text), "%s", text ?: "");
+}
+
+/* Takes the one answer that there is, which is a good one. */
+static void answered(Fixture *f) {
+        assert_int_equal(f->n_replies, 1);
+        if (f->outcome.code != OUTCOME_OK)
+                fail_msg("%s", f->outcome.text);
+        f->n_replies = 0;
+}
+
+static void trade_bytes(Fixture *f, int64_t bytes, bool dry_run) {
         Outcome o = {};
 
-        if (manager_market_trade(f->m, FAKE_UUID, lots * (int64_t) LOT, false, &text, &o) < 0)
+        if (manager_market_trade(f->m, FAKE_UUID, bytes, dry_run, on_reply, f, &o) < 0)
                 fail_msg("%s", o.text);
 }
 
-static void trade_fails(Fixture *f, int64_t bytes, OutcomeCode code, const char *says) {
-        _cleanup_free_ char *text = NULL;
+static void trade(Fixture *f, int64_t lots) {
+        trade_bytes(f, lots * (int64_t) LOT, false);
+        answered(f);
+}
+
+static void withdraw(Fixture *f) {
         Outcome o = {};
 
-        assert_true(manager_market_trade(f->m, FAKE_UUID, bytes, false, &text, &o) < 0);
+        if (manager_market_withdraw(f->m, FAKE_UUID, on_reply, f, &o) < 0)
+                fail_msg("%s", o.text);
+        answered(f);
+}
+
+static void trade_fails(Fixture *f, int64_t bytes, OutcomeCode code, const char *says) {
+        Outcome o = {};
+
+        assert_true(manager_market_trade(f->m, FAKE_UUID, bytes, false, on_reply, f, &o) < 0);
         if (o.code != code || !strstr(o.text, says))
                 fail_msg("%d: '%s' does not say '%s'", o.code, o.text, says);
-        assert_null(text);
+        assert_int_equal(f->n_replies, 0);
 }
 
 static void test_trade(void **state) {
-        _cleanup_free_ char *text = NULL;
         _cleanup_free_ MarketTrade *history = NULL;
         Fixture f;
-        Outcome o = {};
 
         setup(&f, "Trading=yes");
         epochs(&f, 3);
         assert_true(holding(&f).has_account);
         assert_int_equal(fake.n_updates, 0);
-        assert_int_equal(manager_market_trade(f.m, FAKE_UUID, -3 * (int64_t) LOT, true, &text, &o), 0);
-        assert_string_equal(text, "sells 3 lots: DRAM 256 MiB to 160 MiB, slow memory 512 MiB to 896 MiB");
+        trade_bytes(&f, -3 * (int64_t) LOT, true);
+        answered(&f);
+        assert_string_equal(f.text, "sells 3 lots: DRAM 256 MiB to 160 MiB, slow memory 512 MiB to 896 MiB");
         epochs(&f, 3);
         assert_int_equal(fake.n_updates, 0); /* that was a dry run */
         trade(&f, -3);
@@ -141,7 +181,7 @@ static void test_trade(void **state) {
         trade(&f, 1);
         epochs(&f, 6);
         assert_sizes(2);
-        assert_int_equal(manager_market_withdraw(f.m, FAKE_UUID, &o), 0);
+        withdraw(&f);
         epochs(&f, 8);
         assert_sizes(0);
         assert_int_equal(holding(&f).trade.account.position, 0);
@@ -363,13 +403,6 @@ static void test_frozen(void **state) {
         teardown(&f);
 }
 
-static void on_reply(const Outcome *o, const char *text, void *userdata) {
-        Fixture *f = userdata;
-
-        f->n_replies++;
-        f->outcome = *o;
-}
-
 static void set_fails(Fixture *f, const char *words, OutcomeCode code, const char *says) {
         Outcome o = {};
 
@@ -378,6 +411,15 @@ static void set_fails(Fixture *f, const char *words, OutcomeCode code, const cha
                 fail_msg("%d: '%s' does not say '%s'", o.code, o.text, says);
         assert_int_equal(f->n_replies, 0);
         assert_null(fake.vms[0].policy);
+}
+
+static void set(Fixture *f, const char *words) {
+        Outcome o = {};
+
+        if (manager_set_policy(f->m, FAKE_UUID, words, true, true, on_reply, f, &o) < 0)
+                fail_msg("%s", o.text);
+        fake_answer();
+        answered(f);
 }
 
 static void test_set(void **state) {
@@ -392,17 +434,20 @@ static void test_set(void **state) {
         assert_int_equal(v.capacity_bytes[TIER_DRAM], 768 * MIB); /* what it holds is not the market's */
         trade_fails(&f, -(int64_t) LOT, OUTCOME_UNSUPPORTED, "--trading on");
         set_fails(&f, "EntitledDram=2G EntitledSlow=512M", OUTCOME_NO_ROOM, "the host has 1 GiB");
-        set_fails(&f, "EntitledDram=768M EntitledSlow=512M", OUTCOME_NO_ROOM, "bound with");
+        set_fails(&f, "EntitledDram=768M EntitledSlow=512M", OUTCOME_NO_ROOM,
+                  "cannot have 768 MiB of DRAM as its entitlement: as it was bound, it boots with 128 MiB "
+                  "and can have 512 MiB");
         set_fails(&f, "EntitledDram=64M EntitledSlow=512M", OUTCOME_NO_ROOM, "boots with 128 MiB");
         set_fails(&f, "EntitledDram=256M", OUTCOME_BAD_ARGUMENT, "go together");
         set_fails(&f, "FloorDram=512M CeilingDram=256M", OUTCOME_BAD_ARGUMENT,
                   "FloorDram is above CeilingDram");
+        set_fails(&f, "FloorDram=514M", OUTCOME_NO_ROOM,
+                  "cannot have 514 MiB of DRAM as its floor: as it was bound, it boots with 128 MiB");
+        set_fails(
+                &f, "CeilingSlow=126M", OUTCOME_NO_ROOM,
+                "cannot have 126 MiB of slow memory as its ceiling: as it was bound, it boots with 128 MiB");
         set_fails(&f, "FloorDram=3M", OUTCOME_BAD_ARGUMENT, "multiples of 2M");
-        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Trading=yes FloorDram=192M EntitledDram=256M "
-                                            "EntitledSlow=512M", true, true, on_reply, &f, &o), 0);
-        fake_answer();
-        assert_int_equal(f.n_replies, 1);
-        assert_int_equal(f.outcome.code, OUTCOME_OK);
+        set(&f, "Trading=yes FloorDram=192M EntitledDram=256M EntitledSlow=512M");
         epochs(&f, 3);
         assert_true(holding(&f).has_account);
         manager_market_get(f.m, &v);
@@ -419,16 +464,104 @@ static void test_set(void **state) {
         epochs(&f, 8);
         assert_sizes(2);
         /* told to stop, it keeps what it has, and may go back */
-        f.n_replies = 0;
-        assert_int_equal(manager_set_policy(f.m, FAKE_UUID, "Trading=no", true, true, on_reply, &f, &o), 0);
-        fake_answer();
+        set(&f, "Trading=no");
         epochs(&f, 3);
         assert_sizes(2);
-        assert_int_equal(manager_market_withdraw(f.m, FAKE_UUID, &o), 0);
+        withdraw(&f);
         epochs(&f, 8);
         assert_sizes(0);
         epochs(&f, 1);
         assert_false(holding(&f).has_account);
+        teardown(&f);
+}
+
+/* What is set counts for what is asked for next, though the market learns of it only with the next tick. */
+static void test_set_and_trade_at_once(void **state) {
+        Fixture f;
+        Outcome o = {};
+
+        setup(&f, "");
+        epochs(&f, 3);
+        set(&f, "Trading=yes");
+        trade_bytes(&f, -2 * (int64_t) LOT, false);
+        assert_int_equal(f.n_replies, 0);
+        epochs(&f, 1);
+        answered(&f);
+        assert_non_null(strstr(f.text, "sells 2 lots"));
+        epochs(&f, 8);
+        assert_sizes(2);
+        set(&f, "FloorDram=192M"); /* which is what it has */
+        trade_bytes(&f, -(int64_t) LOT, false);
+        assert_int_equal(f.n_replies, 0);
+        epochs(&f, 1);
+        assert_int_equal(f.n_replies, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_NO_ROOM);
+        f.n_replies = 0;
+        set(&f, "FloorDram=128M");
+        trade_bytes(&f, -(int64_t) LOT, true);
+        epochs(&f, 1);
+        answered(&f);
+        epochs(&f, 4);
+        assert_sizes(2); /* that was a dry run */
+        set(&f, "Managed=no"); /* not of the market */
+        set(&f, "FloorDram=128M"); /* no change */
+        trade(&f, -1);
+        epochs(&f, 6);
+        assert_sizes(3);
+        set(&f, "FloorDram=64M");
+        assert_int_equal(manager_market_withdraw(f.m, FAKE_UUID, on_reply, &f, &o), 0);
+        assert_int_equal(f.n_replies, 0);
+        epochs(&f, 1);
+        answered(&f);
+        epochs(&f, 14);
+        assert_sizes(0);
+        teardown(&f);
+}
+
+/* Nobody waits for ever, nor for a daemon that is gone. */
+static void test_who_waits_is_answered(void **state) {
+        Fixture f;
+
+        setup(&f, "");
+        epochs(&f, 3);
+        set(&f, "Trading=yes");
+        f.m->market.listed = false; /* not all that run are known */
+        trade_bytes(&f, -(int64_t) LOT, false);
+        epochs(&f, 3);
+        assert_int_equal(f.n_replies, 0);
+        leap += 9 * USEC_PER_SEC;
+        epochs(&f, 1);
+        assert_int_equal(f.n_replies, 0);
+        leap += 2 * USEC_PER_SEC;
+        epochs(&f, 1);
+        assert_int_equal(f.n_replies, 1);
+        assert_int_equal(f.outcome.code, OUTCOME_DOMAIN_BUSY);
+        trade_bytes(&f, -(int64_t) LOT, false);
+        trade_bytes(&f, -(int64_t) LOT, false);
+        stop(&f);
+        assert_int_equal(f.n_replies, 3);
+        assert_non_null(strstr(f.outcome.text, "hmvisord stops"));
+        fake_reset();
+        assert_int_equal(root_remove(), 0);
+}
+
+/* All that domains are entitled to must fit the host, whether they run or not. */
+static void test_entitled_together(void **state) {
+        Fixture f;
+        Outcome o = {};
+
+        setup(&f, "");
+        domain_bind(1);
+        fake_event_of(1, VIRT_DOMAIN, VIRT_STATE_OFF, -1, false);
+        fake_answer();
+        assert_int_equal(manager_set_policy(f.m, FAKE_UUID_1, "EntitledDram=512M EntitledSlow=1536M", false,
+                                            true, on_reply, &f, &o), 0);
+        fake_answer();
+        answered(&f);
+        set_fails(&f, "EntitledDram=256M EntitledSlow=514M", OUTCOME_NO_ROOM,
+                  "cannot be entitled to 514 MiB of slow memory: of the host's 2 GiB for domains others are "
+                  "entitled to 1.5 GiB");
+        set(&f, "EntitledDram=512M EntitledSlow=512M");
         teardown(&f);
 }
 
@@ -455,6 +588,9 @@ int main(void) {
                 cmocka_unit_test(test_journal_of_another),
                 cmocka_unit_test(test_frozen),
                 cmocka_unit_test(test_set),
+                cmocka_unit_test(test_set_and_trade_at_once),
+                cmocka_unit_test(test_who_waits_is_answered),
+                cmocka_unit_test(test_entitled_together),
                 cmocka_unit_test(test_dry_run),
         };
 

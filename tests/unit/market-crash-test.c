@@ -293,13 +293,18 @@ static void settle(void) {
         wrong("the trade does not come to an end");
 }
 
+static void on_reply(const Outcome *o, const char *text, void *userdata) {
+        if (o->code != OUTCOME_OK)
+                wrong("%s", o->text);
+}
+
 static void command_trade(void) {
         for (unsigned vm = 0; vm < FAKE_VMS; vm++) {
-                _cleanup_free_ char *text = NULL;
                 Outcome o = {};
 
                 if (manager_market_trade(manager, vm == 0 ? FAKE_UUID : FAKE_UUID_1,
-                                         (vm == 0 ? -LOTS : LOTS) * (int64_t) LOT, false, &text, &o) < 0)
+                                         (vm == 0 ? -LOTS : LOTS) * (int64_t) LOT, false, on_reply, NULL,
+                                         &o) < 0)
                         wrong("%s", o.text);
         }
         world->commanded = true;

@@ -46,7 +46,7 @@ static Conf market_conf(const char *words, usec_t settle_usec) {
 
         snprintf(journal, sizeof(journal), "%s/journal", root);
         conf.journal_path = strdup(journal);
-        conf.host.epoch_usec = 3600 * USEC_PER_SEC; /* the tests make the epochs */
+        conf.host.epoch_usec = 10 * USEC_PER_SEC; /* the tests make the epochs */
         conf.host.market.enabled = true;
         conf.host.market.use_pool = true;
         conf.host.market.epoch_usec = 1;
