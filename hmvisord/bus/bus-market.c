@@ -258,11 +258,11 @@ static int run_set(Bus *b, sd_bus_message *m, const char *unused) {
         return reply_outcome(m, &o);
 }
 
-/* Offers tell of other domains' load, but no more than their statistics do. */
+/* What others want and may want tells of their business more than their load does: an action of its own. */
 const Method market_methods[] = {
-        { "List", "org.hmvisor1.monitor", run_list },
-        { "Book", "org.hmvisor1.monitor", run_book },
-        { "History", "org.hmvisor1.monitor", run_history },
+        { "List", "org.hmvisor1.read-market", run_list },
+        { "Book", "org.hmvisor1.read-market", run_book },
+        { "History", "org.hmvisor1.read-market", run_history },
         { "Trade", "org.hmvisor1.market", run_trade },
         { "Withdraw", "org.hmvisor1.market", run_withdraw },
         { "Set", "org.hmvisor1.market", run_set },

@@ -314,6 +314,13 @@ class Rights(Base):
         for words in (['heat', 'hot'], ['stats', 'hot'], ['explain', 'hot'], ['policy', 'get', 'hot'], ['tiers']):
             self.assertEqual(self.run_hmvctl(*words, unprivileged=True)[0], 16, words)
 
+    def test_market_is_read_by_its_own_right(self):
+        for action, code in (('org.hmvisor1.monitor', 16), ('org.hmvisor1.read-market', 0)):
+            self.with_polkit(f"ret = (args[1] == '{action}', False, {{}})")
+            for words in (['market', 'status'], ['market', 'book'], ['market', 'history']):
+                self.assertEqual(self.run_hmvctl(*words, unprivileged=True)[0], code, (action, words))
+        self.assertEqual(self.run_hmvctl('heat', 'hot', unprivileged=True)[0], 16, 'it is no right to see all else')
+
     def test_allowed_and_asked_rightly(self):
         self.with_polkit('ret = (True, False, {})')
         self.assertEqual(self.run_hmvctl('manage', 'hot', unprivileged=True)[0], 0)
@@ -376,6 +383,11 @@ class DataFiles(unittest.TestCase):
         self.assertEqual(used, {a.get('id') for a in declared.findall('action')})
         for action in declared.findall('action'):
             self.assertEqual(action.find("annotate[@key='org.freedesktop.policykit.owner']").text, 'unix-user:hmvisor')
+        allowed = {a.get('id').split('.')[-1]: tuple(a.find('defaults/' + d).text for d in ('allow_any', 'allow_active'))
+                   for a in declared.findall('action')}
+        self.assertEqual(allowed.pop('monitor'), ('yes', 'yes'))
+        self.assertEqual(allowed.pop('read-market'), ('auth_admin_keep', 'yes'))
+        self.assertEqual(set(allowed.values()), {('auth_admin_keep', 'auth_admin_keep')}, 'nobody changes anything unasked')
 
     def test_bus_policy(self):
         """Only root and the daemon's user own the name; all may talk to it, as polkit decides."""
