@@ -83,6 +83,7 @@ static int append_numbers(sd_bus_message *m, const MarketHolding *h, const Terms
                 { "TicketPaidLots", "t", a->ticket.paid },
                 { "WishDramBytes", "x", (uint64_t) (h->wish.lots * lot) },
                 { "SwapBytesPerSec", "t", h->wish.swap_bytes_per_sec },
+                { "HeatMissedPermyriad", "t", h->wish.slow_permyriad }, /* of its heat, on slow memory */
                 { "LastDramBytes", "x", (uint64_t) (h->last_lots * lot) },
                 { "RestUSec", "t", h->trade.rests_usec },
                 { "Refusals", "t", a->refusals },
