@@ -69,9 +69,9 @@ typedef struct Resize {
 typedef struct Swap {
         bool asked, failed;            /* failed: said once for this disk */
         char device[POLICY_NAME_SIZE];
-        uint64_t bytes;                /* ever, at `when` */
+        uint64_t bytes, wait_ns;       /* ever, at `when`; wait_ns: of reads, 0: not counted */
         usec_t when;                   /* 0: not known */
-        uint64_t bytes_per_sec;        /* UINT64_MAX: not known */
+        uint64_t bytes_per_sec, wait_usec;   /* wait_usec: per second; UINT64_MAX: not known */
 } Swap;
 
 typedef struct MarketAsk MarketAsk;
@@ -206,9 +206,11 @@ void domain_size_seen(Domain *d);
 uint64_t domain_size_asked(const Domain *d, const DomainCell *cell);
 
 /* manager-swap.c */
-/* Asks for it, at most once at a time; the rate is that between the last two answers. */
+/* Asks for it, at most once at a time; the rates are those between the last two answers. UINT64_MAX: not
+ * known. */
 void domain_look_at_swap(Domain *d);
-uint64_t domain_swap_rate(const Domain *d);   /* bytes per second, UINT64_MAX: not known */
+uint64_t domain_swap_rate(const Domain *d);   /* bytes per second */
+uint64_t domain_swap_wait(const Domain *d);   /* what its reads took, in us per second */
 
 /* manager-market.c */
 AccountId market_account(const Domain *d);

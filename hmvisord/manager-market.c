@@ -126,6 +126,7 @@ void market_facts(const Domain *d, MarketFacts *ret) {
         *ret = (MarketFacts) {
                 .id = market_account(d),
                 .swap_bytes_per_sec = domain_swap_rate(d),
+                .swap_wait_usec = domain_swap_wait(d),
                 .available_bytes = stats ? stats->available_bytes : UINT64_MAX,
                 .swap_free_bytes = stats ? stats->swap_free_bytes : UINT64_MAX,
         };

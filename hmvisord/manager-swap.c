@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * How much a guest swaps: what it reads from and writes to the disk that its owner named as SwapDevice, as
- * the hypervisor counts it. The guest is not asked. Decides nothing.
+ * How much a guest swaps: what it reads from and writes to the disk that its owner named as SwapDevice, and
+ * how long the reads take, as the hypervisor counts it. All that the disk does counts, so it has to be one
+ * that is only used for swap. The guest is not asked. Decides nothing.
  */
 #include <inttypes.h>
 
@@ -9,29 +10,37 @@
 
 #define SWAP_STALE_USEC (60 * USEC_PER_SEC) /* an answer that old says nothing of now */
 
-static void swap_count(Swap *s, uint64_t bytes, usec_t now) {
+static uint64_t rate_of(uint64_t amount, usec_t elapsed) {
+        return (uint64_t) MIN((unsigned __int128) amount * USEC_PER_SEC / elapsed,
+                              (unsigned __int128) UINT64_MAX - 1);
+}
+
+static void swap_count(Swap *s, uint64_t bytes, uint64_t wait_ns, usec_t now) {
         usec_t elapsed = now - s->when;
 
         /* fewer than before: another device of that name */
-        s->bytes_per_sec = UINT64_MAX;
-        if (s->when > 0 && elapsed > 0 && bytes >= s->bytes)
-                s->bytes_per_sec =
-                        (uint64_t) ((unsigned __int128) (bytes - s->bytes) * USEC_PER_SEC / elapsed);
+        s->bytes_per_sec = s->wait_usec = UINT64_MAX;
+        if (s->when > 0 && elapsed > 0 && bytes >= s->bytes) {
+                s->bytes_per_sec = rate_of(bytes - s->bytes, elapsed);
+                if ((wait_ns > 0 || bytes == 0) && wait_ns >= s->wait_ns)
+                        s->wait_usec = rate_of((wait_ns - s->wait_ns) / 1000, elapsed);
+        }
         s->bytes = bytes;
+        s->wait_ns = wait_ns;
         s->when = now;
 }
 
 static void on_stats(Domain *d, const VirtResult *r) {
-        uint64_t read, written, sum;
+        uint64_t read, written, sum, wait_ns = 0;
         Swap *s = &d->swap;
 
         s->asked = false;
         if (!streq(s->device, d->policy.swap_device))
                 return;
-        if (r->text && sscanf(r->text, "%" SCNu64 " %" SCNu64, &read, &written) == 2 &&
+        if (r->text && sscanf(r->text, "%" SCNu64 " %" SCNu64 " %" SCNu64, &read, &written, &wait_ns) >= 2 &&
             !__builtin_add_overflow(read, written, &sum)) {
                 s->failed = false;
-                swap_count(s, sum, manager_now(d->manager));
+                swap_count(s, sum, wait_ns, manager_now(d->manager));
                 return;
         }
         s->when = 0;
@@ -58,9 +67,14 @@ void domain_look_at_swap(Domain *d) {
                 s->asked = true;
 }
 
-uint64_t domain_swap_rate(const Domain *d) {
-        const Swap *s = &d->swap;
+static bool swap_is_known(const Domain *d) {
+        return d->swap.when > 0 && manager_now(d->manager) - d->swap.when < SWAP_STALE_USEC;
+}
 
-        return s->when > 0 && manager_now(d->manager) - s->when < SWAP_STALE_USEC ? s->bytes_per_sec
-                                                                                  : UINT64_MAX;
+uint64_t domain_swap_rate(const Domain *d) {
+        return swap_is_known(d) ? d->swap.bytes_per_sec : UINT64_MAX;
+}
+
+uint64_t domain_swap_wait(const Domain *d) {
+        return swap_is_known(d) ? d->swap.wait_usec : UINT64_MAX;
 }

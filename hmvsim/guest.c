@@ -184,6 +184,7 @@ static bool guest_fault(Guest *g, uint32_t page) {
         if (g->swapped >= g->setup.swapped_per_epoch || !guest_place(g, page))
                 return false; /* the workload waits for its disk */
         g->swapped++;
+        g->swapped_in++;
         return true;
 }
 
@@ -374,7 +375,7 @@ void guest_run_epoch(Guest *g) {
         if (g->setup.workload == WORKLOAD_MOVING && g->epoch > 0 && g->epoch % g->setup.move_every == 0)
                 g->setup.hot_first =
                         (g->setup.hot_first + g->setup.hot_pages) % (g->setup.pages - g->setup.hot_pages);
-        g->swapped = 0;
+        g->swapped = g->swapped_in = 0;
         g->writes = g->slow_writes = 0;
         guest_vacate(g, 0);
         guest_vacate(g, 1);

@@ -58,7 +58,7 @@ typedef struct Guest {
         uint32_t up_to[SAMPLES_MAX + 1]; /* chance, of 2^32, that a page is written in at most i samples */
         uint64_t epoch;
         uint32_t stream_at;
-        uint32_t swapped;             /* pages in and out, in this epoch */
+        uint32_t swapped, swapped_in; /* pages in and out, and in, in this epoch */
         uint64_t writes, slow_writes; /* found in the samples of this epoch; slow: not in DRAM */
 
         bool has_order;

@@ -9,6 +9,8 @@
 
 #include "base/units.h"
 
+#define DISK_OPERATIONS 10000 /* a flash drive: 100 us a page */
+
 typedef enum KeyKind {
         KEY_SIZE,    /* uint64_t, whole blocks where it is memory of a VM */
         KEY_TIME,    /* usec_t */
@@ -58,6 +60,7 @@ static const Key group_keys[] = {
         { "trading", KEY_BOOL, offsetof(Group, trading) },
         { "behaviour", KEY_BEHAVIOUR, offsetof(Group, behaviour) },
         { "stagger", KEY_TIME, offsetof(Group, stagger) },
+        { "disk-operations", KEY_NUMBER, offsetof(Group, disk_operations) },
 };
 
 static const Key phase_keys[] = {
@@ -175,7 +178,7 @@ static Group *group_get(Reading *r, const char *name, size_t n) {
                 return NULL;
         }
         g = &s->groups[s->n_groups++];
-        *g = (Group){ .n_vms = 1, .trading = true, .n_phases = 1 };
+        *g = (Group){ .n_vms = 1, .trading = true, .n_phases = 1, .disk_operations = DISK_OPERATIONS };
         memcpy(g->name, name, n);
         return g;
 }

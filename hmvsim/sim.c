@@ -11,7 +11,6 @@
 
 #define SAMPLES 2             /* a second: the default SampleInterval */
 #define MOVED_PER_SEC 15000   /* pages that a guest moves or vacates */
-#define SWAPPED_PER_SEC 25600 /* 100 MiB/s, a small flash drive */
 #define LIE (UINT64_C(1) << 60)
 #define ALTERNATE_USEC (240 * USEC_PER_SEC) /* how long an over-asker shows one need, before the other */
 
@@ -93,7 +92,7 @@ static void vm_start(Sim *s, Vm *v) {
                            .samples = SAMPLES,
                            .workload = WORKLOAD_STATIC,
                            .pages_per_epoch = MOVED_PER_SEC,
-                           .swapped_per_epoch = SWAPPED_PER_SEC,
+                           .swapped_per_epoch = g->disk_operations,
                            .refuses = g->behaviour == BEHAVE_REFUSES,
                    },
                    v->random);
@@ -183,6 +182,7 @@ static void vm_facts(Sim *s, Vm *v, DomainFacts *ret) {
         v->market = (MarketFacts){
                 .id = v->id,
                 .swap_bytes_per_sec = v->guest.swapped * UINT64_C(4096),
+                .swap_wait_usec = v->guest.swapped_in * USEC_PER_SEC / g->disk_operations,
                 .available_bytes = guest_free_bytes(&v->guest),
                 .swap_free_bytes = BYTES_MAX,
         };
@@ -204,8 +204,10 @@ static void vm_facts(Sim *s, Vm *v, DomainFacts *ret) {
                                      .demoted_pages = LIE };
                 ret->ack = &v->lie;
         }
-        if (g->behaviour == BEHAVE_OVERASKS && s->now / ALTERNATE_USEC % 2 == 0)
-                v->market.swap_bytes_per_sec = SWAPPED_PER_SEC * UINT64_C(4096);
+        if (g->behaviour == BEHAVE_OVERASKS && s->now / ALTERNATE_USEC % 2 == 0) {
+                v->market.swap_bytes_per_sec = g->disk_operations * UINT64_C(4096);
+                v->market.swap_wait_usec = USEC_PER_SEC;
+        }
         if (g->behaviour == BEHAVE_OVERASKS)
                 v->market.available_bytes = LIE;
 }

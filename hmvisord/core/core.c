@@ -203,6 +203,7 @@ static void core_wish(Core *c, Domain *d, const DomainFacts *facts, const Market
                 .has_heat = d->totals.epochs > facts->policy.warmup_epochs &&
                             c->now - d->sampled_at <= HEAT_KEEPS_USEC,
                 .swap_bytes_per_sec = facts->market->swap_bytes_per_sec,
+                .swap_wait_usec = facts->market->swap_wait_usec,
                 .available_bytes = facts->market->available_bytes,
                 .position = account ? account->position : 0,
         };

@@ -62,7 +62,9 @@ typedef struct AckFacts {
 typedef struct MarketFacts {
         AccountId id;
         SettleCell cells[_TIER_MAX];
-        uint64_t swap_bytes_per_sec; /* on its swap device, as the host sees it; UINT64_MAX: not known */
+        /* On its swap device, as the host sees it; UINT64_MAX: not known. */
+        uint64_t swap_bytes_per_sec;
+        uint64_t swap_wait_usec; /* that reads took, per second */
         /* The guest's word, which can only make it trade less; UINT64_MAX: none. */
         uint64_t available_bytes; /* that it can do without */
         uint64_t swap_free_bytes; /* that it could swap out beyond that */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * See wish.h. All that is weighed comes from two functions: the heat of pages by their rank on the curve,
- * and the waiting that swapping costs.
+ * and the waiting for the swap device.
  */
 #include <inttypes.h>
 
@@ -91,17 +91,18 @@ static int64_t lots_missed(const WishFacts *f, uint64_t *ret_usec) {
 
 /* How many lots of DRAM are worth less to it than the room that they buy. As many as hold what is swapped in
  * an epoch would end it; each of them saves its share of the waiting. */
-static int64_t lots_for_room(const WishFacts *f, uint64_t rate, uint64_t *ret_room, uint64_t *ret_heat) {
+static int64_t lots_for_room(const WishFacts *f, const Wish *w, uint64_t *ret_room, uint64_t *ret_heat) {
         uint64_t pages = lot_pages(f->terms), at = dram_pages(f), room = lot_room(f->terms), wanted;
-        uint64_t waiting = rate / FRAME_BYTES * WISH_SWAP_PAGE_USEC;
         int64_t n = 0, most;
 
         *ret_room = 0;
         *ret_heat = heat_usec(heat_ranked(f, at - MIN(at, pages), MIN(at, pages)));
         if (room == 0)
                 return 0; /* at this price DRAM buys no more slow memory than itself */
-        wanted = (uint64_t) ((unsigned __int128) rate * f->policy->epoch_usec / USEC_PER_SEC / room) + 1;
-        *ret_room = waiting / wanted;
+        wanted = (uint64_t) ((unsigned __int128) w->swap_bytes_per_sec * f->policy->epoch_usec /
+                             USEC_PER_SEC / room) +
+                 1;
+        *ret_room = w->swap_wait_usec / wanted;
         most = (int64_t) MIN(wanted, (uint64_t) lots_per_epoch(f));
         while (n < most && at >= pages && heat_usec(heat_ranked(f, at - pages, pages)) < *ret_room) {
                 at -= pages;
@@ -127,16 +128,24 @@ static uint64_t spare_bytes(const WishFacts *f) {
 
 /* ---- over time ---- */
 
+static void smooth(uint64_t *x, uint64_t to) {
+        if (to >= *x)
+                *x += (to - *x + SWAP_WEIGHT - 1) / SWAP_WEIGHT;
+        else
+                *x -= (*x - to + SWAP_WEIGHT - 1) / SWAP_WEIGHT;
+}
+
 static void wish_follow_swap(Wish *w, const WishFacts *f, usec_t now) {
         uint64_t rate =
                 f->swap_bytes_per_sec == UINT64_MAX ? 0 : MIN(f->swap_bytes_per_sec, UINT64_C(1) << 40);
+        uint64_t wait = f->swap_bytes_per_sec == UINT64_MAX ? 0
+                        : f->swap_wait_usec == UINT64_MAX   ? rate / FRAME_BYTES * WISH_SWAP_PAGE_USEC
+                                                            : f->swap_wait_usec;
         usec_t hold = f->policy->epoch_usec * (w->swaps ? WISH_CALM_EPOCHS : 1);
 
-        if (rate >= w->swap_bytes_per_sec)
-                w->swap_bytes_per_sec += (rate - w->swap_bytes_per_sec + SWAP_WEIGHT - 1) / SWAP_WEIGHT;
-        else
-                w->swap_bytes_per_sec -= (w->swap_bytes_per_sec - rate + SWAP_WEIGHT - 1) / SWAP_WEIGHT;
-        if (w->swaps ? w->swap_bytes_per_sec >= WISH_SWAP_STOP : w->swap_bytes_per_sec < WISH_SWAP_START)
+        smooth(&w->swap_bytes_per_sec, rate);
+        smooth(&w->swap_wait_usec, MIN(wait, WISH_WAIT_MAX));
+        if (w->swaps ? w->swap_wait_usec >= WISH_SWAP_STOP_USEC : w->swap_wait_usec < WISH_SWAP_START_USEC)
                 w->swap_flips_at = 0;
         else if (w->swap_flips_at == 0)
                 w->swap_flips_at = now + MAX(hold, UINT64_C(1));
@@ -169,7 +178,7 @@ static usec_t time_until(usec_t when, usec_t now) {
 }
 
 static void wish_sell(const Wish *w, const WishFacts *f, usec_t now, WishDecision *d) {
-        d->best = -lots_for_room(f, w->swap_bytes_per_sec, &d->room_usec, &d->heat_usec);
+        d->best = -lots_for_room(f, w, &d->room_usec, &d->heat_usec);
         if (w->swap_flips_at > 0) { /* it has ended, so it seems */
                 d->reason = WISH_WATCHING;
                 d->wait_usec = time_until(w->swap_flips_at, now);
@@ -224,7 +233,7 @@ void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret) {
         wish_follow_trades(w, f, now);
         if (f->frozen || !f->trading) {
                 /* What was seen before says nothing of what comes after. */
-                w->swap_bytes_per_sec = w->swap_flips_at = w->missed_at = 0;
+                w->swap_bytes_per_sec = w->swap_wait_usec = w->swap_flips_at = w->missed_at = 0;
                 w->swaps = false;
                 d.reason = f->trading ? WISH_FROZEN : WISH_OFF;
                 *ret = d;
@@ -232,6 +241,7 @@ void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret) {
         }
         wish_follow_swap(w, f, now);
         d.swap_bytes_per_sec = w->swap_bytes_per_sec;
+        d.swap_wait_usec = w->swap_wait_usec;
         d.slow_permyriad = slow_permyriad(f);
         if (w->swaps) {
                 w->missed_at = 0;
@@ -251,15 +261,25 @@ void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret) {
 
 /* ---- for people ---- */
 
+#define SWAP_TEXT_MAX (2 * SIZE_TEXT_MAX + 64)
+
+static void swap_format(char buf[static SWAP_TEXT_MAX], const WishDecision *d) {
+        char rate[SIZE_TEXT_MAX];
+
+        size_format(rate, d->swap_bytes_per_sec);
+        snprintf(buf, SWAP_TEXT_MAX, "it waits %" PRIu64 " ms/s for its swap device, at %s/s",
+                 (d->swap_wait_usec + 999) / 1000, rate);
+}
+
 int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size) {
-        char lot[SIZE_TEXT_MAX], swap[SIZE_TEXT_MAX], spare[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX];
+        char lot[SIZE_TEXT_MAX], spare[SIZE_TEXT_MAX], room[SIZE_TEXT_MAX], swap[SWAP_TEXT_MAX];
         uint64_t lots = (uint64_t) (d->lots < 0 ? -d->lots : d->lots);
         uint64_t best = (uint64_t) (d->best < 0 ? -d->best : d->best);
         const char *s = lots == 1 ? "" : "s";
 
         size_format(lot, terms_lot_bytes(t, TIER_DRAM));
         size_format(room, lot_room(t));
-        size_format(swap, d->swap_bytes_per_sec);
+        swap_format(swap, d);
         size_format(spare, d->spare_bytes);
         switch (d->reason) {
         case WISH_IDLE:
@@ -269,19 +289,19 @@ int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size)
                 if (d->room_usec > 0)
                         return snprintf(
                                 buf, size,
-                                "would trade nothing: it swaps %s/s, but a lot of %s DRAM is worth more to "
+                                "would trade nothing: %s, but a lot of %s DRAM is worth more to "
                                 "it (%" PRIu64 " us/s) than its room (%" PRIu64 " us/s)",
                                 swap, lot, d->heat_usec, d->room_usec);
                 return snprintf(
                         buf, size,
                         "would trade nothing: %" PRIu64 ".%02" PRIu64
                         "%% of its heat is on slow memory, and the next %s of DRAM would save %" PRIu64
-                        " us/s; it swaps %s/s",
+                        " us/s; %s",
                         d->slow_permyriad / 100, d->slow_permyriad % 100, lot, d->heat_usec, swap);
         case WISH_SWAPPING:
                 return snprintf(buf, size,
                                 "would sell %" PRIu64
-                                " lot%s of %s DRAM, each for %s more memory: it swaps %s/s; "
+                                " lot%s of %s DRAM, each for %s more memory: %s; "
                                 "a lot saves %" PRIu64 " us/s of that and costs hot pages %" PRIu64 " us/s",
                                 lots, s, lot, room, swap, d->room_usec, d->heat_usec);
         case WISH_HEAT_MISSED:
@@ -304,7 +324,7 @@ int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size)
                 return snprintf(
                         buf, size,
                         "would trade nothing yet: what it needs has changed, and has to last %" PRIu64
-                        " s more; it swaps %s/s",
+                        " s more; %s",
                         (d->wait_usec + USEC_PER_SEC - 1) / USEC_PER_SEC, swap);
         case WISH_TURNING:
                 return snprintf(buf, size,

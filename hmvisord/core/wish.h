@@ -6,9 +6,12 @@
  *
  * Two signals, in one unit: microseconds of waiting per second.
  *
- * - Room: what the VM reads from and writes to its swap device. It sells DRAM, which buys more slow memory
- * than that, while the waiting that a lot of room saves is more than what the hot pages lose that fall out
- * of DRAM.
+ * - Room: how long the VM waits for its swap device. It sells DRAM, which buys more slow memory than that,
+ * while the waiting that a lot of room saves is more than what the hot pages lose that fall out of DRAM.
+ * Waiting is what the disk's reads took, measured on the host: a disk of 79 reads a second keeps a guest
+ * waiting all the time at 316 KiB/s. Writes do not count: a fault waits for its page to be read, while
+ * kernels write pages out ahead of need; and a disk that is busy with writes shows in its reads. Bytes both
+ * ways tell how much room is wanted.
  * - Heat: all pages in order of heat, hottest first; DRAM holds the first of them once they are migrated.
  * What the next lot would catch, and what the last one holds, can be read off that curve, wherever the pages
  * lie now: pages that migration alone will bring to DRAM are no reason to buy.
@@ -21,17 +24,21 @@
 #include "core/heatmap.h"
 #include "core/market.h"
 
-/* One page swapped in or out: 80 to 100 us is what data sheets give for a random read of 4 KiB by flash
- * drives on NVMe; a fault and a virtual disk are not less than the rest. As much as some 450 writes to slow
- * memory at 220 ns more than to DRAM (80 against 300 ns: what CXL expanders add). */
+/* One page swapped in or out, where the disk's times are not known: 80 to 100 us is what data sheets give for
+ * a random read of 4 KiB by flash drives on NVMe; a fault and a virtual disk are not less than the rest. As
+ * much as some 450 writes to slow memory at 220 ns more than to DRAM (80 against 300 ns: what CXL expanders
+ * add). */
 #define WISH_SWAP_PAGE_USEC 100
+/* Reads in flight overlap, each with a time of its own: more than one CPU's whole time is not believed. How
+ * many CPUs wait at once is not known; a guest has at least one. */
+#define WISH_WAIT_MAX USEC_PER_SEC
 /* Per second, for a page of heat 255 on slow memory. Heat says that a page was written in a sample, not how
  * often: taken to be each of its 64 cache lines once, at two samples a second, 220 ns each. */
 #define WISH_HOT_PAGE_USEC 28
-/* Swapping counts from here on (128 pages a second: 1.3% of a CPU's time), and ends below a quarter of it.
- */
-#define WISH_SWAP_START (UINT64_C(512) << 10)
-#define WISH_SWAP_STOP (UINT64_C(128) << 10)
+/* Swapping counts from here on (1.3% of a CPU's time: 128 pages a second of a flash drive, one of a hard
+ * disk), and ends below a quarter of it. */
+#define WISH_SWAP_START_USEC 12800
+#define WISH_SWAP_STOP_USEC 3200
 /* Swapping has ended when it was below for so many epochs of the market; it begins after one. */
 #define WISH_CALM_EPOCHS 3
 /* A lot is worth buying when the pages that it catches have this heat on average, written in a tenth of the
@@ -70,6 +77,7 @@ typedef struct WishFacts {
         uint64_t size_bytes[_TIER_MAX];
         uint64_t heat[_TIER_MAX][HEAT_VALUES]; /* pages, by tier and heat */
         uint64_t swap_bytes_per_sec;           /* read and written; UINT64_MAX: not known */
+        uint64_t swap_wait_usec;               /* that reads took, per second; UINT64_MAX: not known */
         uint64_t resident_bytes;               /* of both tiers; UINT64_MAX: not known */
         uint64_t available_bytes;              /* the guest's word; UINT64_MAX: none */
         int64_t position;
@@ -77,7 +85,7 @@ typedef struct WishFacts {
 
 /* What is remembered of one VM; all zero at first. */
 typedef struct Wish {
-        uint64_t swap_bytes_per_sec; /* smoothed */
+        uint64_t swap_bytes_per_sec, swap_wait_usec; /* smoothed */
         bool swaps;
         usec_t swap_flips_at; /* 0: no sign of it */
         usec_t missed_at;     /* hot pages count as missed from then on; 0: none are */
@@ -93,7 +101,7 @@ typedef struct WishDecision {
         WishReason reason;
         int64_t lots; /* of DRAM to buy (> 0) or sell */
         int64_t best; /* what it would be without spare memory and earlier trades in the way */
-        uint64_t swap_bytes_per_sec;
+        uint64_t swap_bytes_per_sec, swap_wait_usec;
         uint64_t room_usec;      /* saved per lot of DRAM sold; 0: does not swap */
         uint64_t heat_usec;      /* lost by the first lot sold, or gained by the first one bought */
         uint64_t slow_permyriad; /* of all heat, how much lies on slow memory now */
@@ -104,5 +112,6 @@ typedef struct WishDecision {
 /* One tick. Pure but for *w. */
 void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret);
 
-/* One line for people, with figures: "would sell 4 lots of 32 MiB DRAM for room: it swaps 12 MiB/s, ...". */
+/* One line for people, with figures: "would sell 4 lots of 32 MiB DRAM, each for 96 MiB more memory: it waits
+ * 900 ms/s for its swap device, at 316 KiB/s; ...". */
 int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size);

@@ -114,16 +114,24 @@ static int call_get_metadata(Call *c, virDomainPtr domain) {
 }
 
 static int call_block_stats(Call *c, virDomainPtr domain) {
-        virDomainBlockStatsStruct s;
+        virTypedParameter list[32]; /* libvirt has 8 of them */
+        long long read = -1, written = -1, read_ns = -1;
+        int n = ELEMENTSOF(list);
 
-        if (virDomainBlockStats(domain, c->text, &s, sizeof(s)) < 0)
+        if (virDomainBlockStatsFlags(domain, c->text, list, &n, 0) < 0)
                 return virt_outcome_from_error(domain, c->uuid, "reading a disk's statistics", &c->outcome);
-        if (s.rd_bytes < 0 || s.wr_bytes < 0)
+        (void) virTypedParamsGetLLong(list, n, VIR_DOMAIN_BLOCK_STATS_READ_BYTES, &read);
+        (void) virTypedParamsGetLLong(list, n, VIR_DOMAIN_BLOCK_STATS_WRITE_BYTES, &written);
+        (void) virTypedParamsGetLLong(list, n, VIR_DOMAIN_BLOCK_STATS_READ_TOTAL_TIMES, &read_ns);
+        virTypedParamsClear(list, n);
+        if (read < 0 || written < 0)
                 return outcome_set(
                         &c->outcome, OUTCOME_UNSUPPORTED,
                         "domain '%s': nobody counts what is read from and written to its disk '%s'",
                         virDomainGetName(domain), c->text);
-        return asprintf(&c->reply, "%lld %lld", s.rd_bytes, s.wr_bytes) < 0 ? -ENOMEM : 0;
+        if (read_ns < 0)
+                return asprintf(&c->reply, "%lld %lld", read, written) < 0 ? -ENOMEM : 0;
+        return asprintf(&c->reply, "%lld %lld %lld", read, written, read_ns) < 0 ? -ENOMEM : 0;
 }
 
 static int call_qmp(Call *c, virDomainPtr domain) {

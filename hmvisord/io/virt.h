@@ -78,8 +78,10 @@ int virt_update_device(Virt *v, const char *uuid, const char *device_xml, bool l
 int virt_set_metadata(Virt *v, const char *uuid, const char *element_xml, bool live, bool config,
                       VirtCallback cb, void *userdata);
 int virt_get_metadata(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata);
-/* Bytes that the guest has ever read from and written to a disk of a running domain, as the hypervisor
- * counts them: "READ WRITTEN". disk: its target, such as vdb. */
+/* Bytes that the guest has ever read from and written to a disk of a running domain, and what its reads took
+ * altogether in nanoseconds, as the hypervisor counts them: "READ WRITTEN NSEC", or "READ WRITTEN" where it
+ * does not count time. Reads that overlap are each counted in full; waiting for a limit (iotune) is, too.
+ * disk: its target, such as vdb. */
 int virt_block_stats(Virt *v, const char *uuid, const char *disk, VirtCallback cb, void *userdata);
 /* pass_fd: duplicated at once, sent along with the command; -1: none. */
 int virt_qmp(Virt *v, const char *uuid, const char *json, int pass_fd, VirtCallback cb, void *userdata);

@@ -13,6 +13,9 @@
 #define MIB (UINT64_C(1) << 20)
 #define LOT_PAGES UINT64_C(8192)  /* 32 MiB of DRAM, against 128 MiB of slow memory */
 #define IN_DRAM (UINT64_C(61440)) /* pages of 256 MiB less one part in 16 */
+/* Where the times of the swap device are not known. */
+#define START_BYTES (WISH_SWAP_START_USEC / WISH_SWAP_PAGE_USEC * UINT64_C(4096))
+#define STOP_BYTES (WISH_SWAP_STOP_USEC / WISH_SWAP_PAGE_USEC * UINT64_C(4096))
 #define SECONDS(n) ((n) *USEC_PER_SEC)
 
 /* A VM of 256 MiB DRAM and 768 MiB slow memory, all of it cold. */
@@ -39,6 +42,7 @@ static int set_up(void **state) {
                 .moved = true,
                 .has_heat = true,
                 .size_bytes = { 256 * MIB, 768 * MIB },
+                .swap_wait_usec = UINT64_MAX,
                 .resident_bytes = UINT64_MAX,
                 .available_bytes = UINT64_MAX,
         };
@@ -91,7 +95,7 @@ static void test_swapping_sells(void **state) {
         run(g, 150);
         /* What it swaps in 10 s, in lots of 96 MiB more: 5. */
         assert_wish(g, WISH_SWAPPING, -5);
-        assert_int_equal(g->d.room_usec, 10240 * WISH_SWAP_PAGE_USEC / 5);
+        assert_int_equal(g->d.room_usec, WISH_WAIT_MAX / 5); /* 10,240 pages of 100 us were more than that */
         assert_int_equal(g->d.heat_usec, 0);
         g->facts.swap_bytes_per_sec = 4000 * MIB;
         run(g, 60);
@@ -110,7 +114,7 @@ static void test_swapping_ends(void **state) {
         g->facts.swap_bytes_per_sec = 0;
         for (unsigned i = 1; i <= 200 && at == 0; i++) {
                 run(g, 1);
-                if (g->wish.swap_bytes_per_sec < WISH_SWAP_STOP)
+                if (g->wish.swap_wait_usec < WISH_SWAP_STOP_USEC)
                         assert_int_equal(g->d.lots, 0); /* not one lot more than it needs */
                 at = !g->wish.swaps ? i : 0;
         }
@@ -123,16 +127,16 @@ static void test_swapping_ends(void **state) {
 static void test_swapping_has_hysteresis(void **state) {
         Rig *g = *state;
 
-        g->facts.swap_bytes_per_sec = WISH_SWAP_START - 4096;
+        g->facts.swap_bytes_per_sec = START_BYTES - 4096;
         run(g, 200);
         assert_false(g->wish.swaps);
-        g->facts.swap_bytes_per_sec = WISH_SWAP_START + 65536;
+        g->facts.swap_bytes_per_sec = START_BYTES + 65536;
         run(g, 200);
         assert_true(g->wish.swaps);
-        g->facts.swap_bytes_per_sec = WISH_SWAP_START - 65536;
+        g->facts.swap_bytes_per_sec = START_BYTES - 65536;
         run(g, 200);
         assert_true(g->wish.swaps);
-        g->facts.swap_bytes_per_sec = WISH_SWAP_STOP / 2;
+        g->facts.swap_bytes_per_sec = STOP_BYTES / 2;
         run(g, 200);
         assert_false(g->wish.swaps);
         for (unsigned i = 0; i < 200; i++) { /* bursts of a second */
@@ -162,6 +166,65 @@ static void test_room_against_heat(void **state) {
         g->facts.heat[TIER_DRAM][255] += IN_DRAM - LOT_PAGES;
         run(g, 1);
         assert_wish(g, WISH_SWAPPING, -1);
+}
+
+/* A hard disk: 79 reads of 4 KiB a second take all the time there is. */
+static void test_slow_disk(void **state) {
+        Rig *g = *state;
+        char text[400];
+
+        g->facts.swap_bytes_per_sec = 79 * 4096;
+        run(g, 100);
+        assert_wish(g, WISH_BALANCED, 0); /* by bytes alone it is nothing */
+        assert_false(g->wish.swaps);
+        g->facts.swap_wait_usec = 990000;
+        run(g, 60);
+        assert_wish(g, WISH_SWAPPING, -1);
+        assert_in_range(g->d.room_usec, 980000, 990000);
+        wish_describe(&g->d, &g->terms, text, sizeof(text));
+        assert_non_null(strstr(text, "it waits 990 ms/s for its swap device, at 316 KiB/s"));
+        heat_pages(g, TIER_DRAM, 255, IN_DRAM); /* nothing that DRAM holds is worth that much */
+        run(g, 1);
+        assert_wish(g, WISH_SWAPPING, -1);
+        g->facts.swap_wait_usec = WISH_SWAP_START_USEC - 100; /* between the thresholds */
+        run(g, 200);
+        assert_true(g->wish.swaps);
+        assert_wish(g, WISH_BALANCED, 0);
+        g->facts.swap_wait_usec = WISH_SWAP_STOP_USEC / 2;
+        run(g, 200);
+        assert_false(g->wish.swaps);
+}
+
+/* What is measured counts, also where it is less: memory that the host compresses, or writes alone. */
+static void test_fast_disk(void **state) {
+        Rig *g = *state;
+
+        g->facts.swap_bytes_per_sec = 40 * MIB;
+        g->facts.swap_wait_usec = WISH_SWAP_STOP_USEC;
+        run(g, 200);
+        assert_false(g->wish.swaps);
+        assert_int_equal(g->d.lots, 0);
+        g->facts.swap_wait_usec = 0;
+        run(g, 200);
+        assert_int_equal(g->d.swap_wait_usec, 0);
+        g->facts.swap_wait_usec = WISH_SWAP_START_USEC + 100;
+        run(g, 200);
+        assert_wish(g, WISH_SWAPPING, -5);
+}
+
+/* 32 reads at once that each take a second. */
+static void test_overlapping_reads(void **state) {
+        Rig *g = *state;
+
+        g->facts.swap_bytes_per_sec = 200 * MIB;
+        g->facts.swap_wait_usec = 32 * USEC_PER_SEC;
+        run(g, 100);
+        assert_wish(g, WISH_SWAPPING, -7);
+        assert_int_equal(g->d.swap_wait_usec, WISH_WAIT_MAX);
+        assert_int_equal(g->d.room_usec, WISH_WAIT_MAX / 21);
+        g->facts.swap_wait_usec = UINT64_MAX - 1;
+        run(g, 1);
+        assert_int_equal(g->d.swap_wait_usec, WISH_WAIT_MAX);
 }
 
 static void test_no_room_at_this_price(void **state) {
@@ -268,6 +331,7 @@ static void test_frozen_and_off(void **state) {
         run(g, 1);
         assert_wish(g, WISH_FROZEN, 0);
         assert_int_equal(g->wish.swap_bytes_per_sec, 0);
+        assert_int_equal(g->wish.swap_wait_usec, 0);
         g->facts.frozen = false;
         run(g, 5);
         assert_wish(g, WISH_WATCHING, 0); /* it is watched anew */
@@ -285,7 +349,8 @@ static void test_no_swinging(void **state) {
         for (unsigned i = 0; i < 4 * 3600; i++) {
                 bool rests = g->wish.known && g->now < g->wish.traded_at + g->policy.dwell_usec;
 
-                g->facts.swap_bytes_per_sec = g->facts.position > 0 ? 400 * MIB : 0;
+                g->facts.swap_bytes_per_sec = g->facts.position > 0 ? 79 * 4096 : 0;
+                g->facts.swap_wait_usec = g->facts.position > 0 ? USEC_PER_SEC : 0;
                 run(g, 1);
                 if (g->d.lots == 0 || rests)
                         continue;
@@ -335,8 +400,8 @@ static void test_described(void **state) {
         run(g, 200);
         wish_describe(&g->d, &g->terms, text, sizeof(text));
         assert_string_equal(
-                text, "would sell 5 lots of 32 MiB DRAM, each for 96 MiB more memory: it swaps 40 MiB/s; a "
-                      "lot saves 204800 us/s of that and costs hot pages 0 us/s");
+                text, "would sell 5 lots of 32 MiB DRAM, each for 96 MiB more memory: it waits 1000 ms/s "
+                      "for its swap device, at 40 MiB/s; a lot saves 200000 us/s of that and costs hot pages 0 us/s");
 }
 
 int main(void) {
@@ -347,6 +412,9 @@ int main(void) {
                 WITH_RIG(test_swapping_ends),
                 WITH_RIG(test_swapping_has_hysteresis),
                 WITH_RIG(test_room_against_heat),
+                WITH_RIG(test_slow_disk),
+                WITH_RIG(test_fast_disk),
+                WITH_RIG(test_overlapping_reads),
                 WITH_RIG(test_no_room_at_this_price),
                 WITH_RIG(test_heat_buys),
                 WITH_RIG(test_warm_pages_do_not_buy),

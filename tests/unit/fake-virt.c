@@ -249,7 +249,7 @@ static void answer_update(const FakeCall *c) {
 }
 
 static void answer_one(const FakeCall *c) {
-        char text[32];
+        char text[64];
 
         if (fake.libvirt_gone)
                 return answer(c, OUTCOME_NO_LIBVIRT, "libvirt cannot be reached");
@@ -266,7 +266,8 @@ static void answer_one(const FakeCall *c) {
                 answer_update(c);
                 break;
         case BLOCK_STATS:
-                snprintf(text, sizeof(text), "%llu 0", (unsigned long long) fake.swapped);
+                snprintf(text, sizeof(text), fake.swap_ns ? "%llu 0 %llu" : "%llu 0",
+                         (unsigned long long) fake.swapped, (unsigned long long) fake.swap_ns);
                 answer(c, streq(c->text, "vdb") ? OUTCOME_OK : OUTCOME_FAILED,
                        streq(c->text, "vdb") ? text : "no such disk");
                 break;

@@ -35,6 +35,7 @@ typedef struct Fake {
         uint8_t *table;
         size_t table_size;
         uint64_t swapped; /* bytes read from disk vdb */
+        uint64_t swap_ns; /* that these reads took; 0: not told */
         unsigned n_updates;
         bool grew_first; /* the first size asked for was a larger one */
         bool guest_keeps;         /* it unplugs nothing */

@@ -298,6 +298,40 @@ static void test_no_answer(void **state) {
         teardown(&f);
 }
 
+/* 790 reads of a hard disk in 10 s: what they took counts, not how much they brought. */
+static void test_swap_wait(void **state) {
+        _cleanup_free_ char *why = NULL;
+        WishDecision w;
+        Domain *d;
+        Fixture f;
+
+        setup(&f, "Trading=yes SwapDevice=vdb");
+        fake.swap_ns = 1;
+        epochs(&f, 3);
+        d = manager_domain(f.m, FAKE_UUID);
+        assert_int_equal(domain_swap_wait(d), 0);
+        for (unsigned i = 0; i < 10; i++) {
+                leap += 10 * USEC_PER_SEC;
+                fake.swapped += UINT64_C(790) * 4096;
+                fake.swap_ns += UINT64_C(9900000000);
+                epochs(&f, 1);
+        }
+        assert_in_range(domain_swap_rate(d), 790 * 4096 / 11, 790 * 4096 / 10);
+        assert_in_range(domain_swap_wait(d), 900000, 990000);
+        assert_int_equal(core_get_wish(f.m->core, d->key, &w), 0);
+        assert_true(w.swap_wait_usec > 500000);
+        assert_int_equal(manager_explain(f.m, FAKE_UUID, 9, &why, NULL), 0);
+        if (!strstr(why, " ms/s for its swap device, at "))
+                fail_msg("'%s'", why);
+        fake.swapped += MIB;
+        fake.swap_ns = 0; /* told no more */
+        leap += 10 * USEC_PER_SEC;
+        epochs(&f, 1);
+        assert_in_range(domain_swap_rate(d), MIB / 11, MIB / 10);
+        assert_int_equal(domain_swap_wait(d), UINT64_MAX);
+        teardown(&f);
+}
+
 static void test_swap_rate(void **state) {
         _cleanup_free_ char *why = NULL;
         Fixture f;
@@ -584,6 +618,7 @@ int main(void) {
                 cmocka_unit_test(test_reboot_while_asked),
                 cmocka_unit_test(test_no_answer),
                 cmocka_unit_test(test_swap_rate),
+                cmocka_unit_test(test_swap_wait),
                 cmocka_unit_test(test_journal_fails),
                 cmocka_unit_test(test_journal_of_another),
                 cmocka_unit_test(test_frozen),
