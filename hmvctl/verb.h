@@ -28,6 +28,7 @@ typedef enum OptionType {
         OPTION_KIND,       /* of an event */
         OPTION_SWITCH,     /* on or off */
         OPTION_NAME,
+        OPTION_FILE,
         OPTION_KEYS,       /* words, names of policy keys */
         OPTION_SETTINGS,   /* words, KEY=VALUE */
         OPTION_TOPIC,      /* words, a verb or a group */

@@ -10,6 +10,7 @@
 #include "client.h"
 #include "events.h"
 #include "heat.h"
+#include "metrics.h"
 #include "table.h"
 
 #define PAGE_BYTES UINT64_C(4096)
@@ -230,6 +231,16 @@ const Verb verbs_observe[] = {
                 },
                 run_events,
                 0,
+        },
+        {
+                "metrics",
+                "print all counters for Prometheus and the like",
+                "Prints counters and sizes of the daemon and of all bound domains as OpenMetrics text. With "
+                "--output it goes to a file, which is replaced as a whole. Where hmvisord does not run, the "
+                "text says so, and the status is 15.",
+                { { "output", OPTION_FILE, 0, "write it there, for node_exporter's textfile collector" } },
+                run_metrics,
+                VERB_NO_JSON,
         },
         { 0 },
 };

@@ -15,6 +15,7 @@
  *   manager-journal.c   the core's ledger to the journal and back
  *   manager-swap.c      what a guest swaps, by the disk's statistics
  *   manager-size.c      one size asked for at a time
+ *   manager-metrics.c   counters that nobody else keeps
  */
 #pragma once
 
@@ -130,6 +131,8 @@ struct Domain {
         size_t n_decisions;            /* ever; the last ones are kept */
         char mover[16];
         usec_t counters_told;
+        usec_t order_sent;             /* of the order under way; 0: none */
+        DomainMetrics metrics;
 };
 
 struct Manager {
@@ -195,6 +198,11 @@ void order_carry(Domain *d, const Order *order);
 void decision_keep(Domain *d, const Decision *decision);
 void decision_keep_text(Domain *d, const char *text);
 int decisions_explain(const Domain *d, size_t n, char **ret);
+
+/* manager-metrics.c */
+void metrics_order_sent(Domain *d);
+void metrics_order_acknowledged(Domain *d);
+void metrics_trade_ended(Domain *d, const Ticket *t, const Terms *terms);
 
 /* manager-size.c */
 /* Asks for a size of boot memory and device together. Returns 0, -EBUSY (another one is under way), or

@@ -236,6 +236,8 @@ static void tell_event(Manager *m, const SettleEvent *e) {
 
         if (settle_event_describe(e, &trade_ledger(core_get_trade(m->core))->terms, text, sizeof(text)) < 0)
                 return;
+        if (d && e->type == SETTLE_ENDED)
+                metrics_trade_ended(d, &e->ticket, &trade_ledger(core_get_trade(m->core))->terms);
         if (d && e->type == SETTLE_GONE)
                 manager_tell(m, d, "trade", "is out of the market");
         else if (d) {

@@ -78,6 +78,7 @@ void order_acknowledged(Domain *d, const AckFacts *ack) {
         }
         (void) agent_link_progress(d->agent, &id, &status);
         agent_link_forget_order(d->agent);
+        metrics_order_acknowledged(d);
         snprintf(d->mover, sizeof(d->mover), "%s", status.mover);
         skipped_describe(ack, skipped, sizeof(skipped));
         manager_tell(d->manager, d, "order",
@@ -119,7 +120,8 @@ static int carry_to_guest(Domain *d, const Order *order) {
                 d->lost_order = order->order;
                 log_full(LOG_WARNING, r, d->name, d->uuid, "Domain '%s': order %" PRIu64 " cannot be sent",
                          d->name, order->order);
-        }
+        } else
+                metrics_order_sent(d);
         return r;
 }
 

@@ -12,6 +12,7 @@
 #include "io/domain-xml.h"
 #include "io/host.h"
 #include "manager-market.h"
+#include "manager-metrics.h"
 
 typedef struct Manager Manager;
 
@@ -88,6 +89,9 @@ size_t manager_list_domains(const Manager *m, char (**ret_uuids)[37]);
 /* By name, id or UUID. Returns 0 or -ENOENT with NO_DOMAIN (or NO_LIBVIRT). */
 int manager_find_domain(const Manager *m, const char *name, char ret_uuid[static 37], Outcome *o);
 int manager_get_domain(const Manager *m, const char *uuid, DomainView *ret, Outcome *o);
+/* What nothing else tells; of a domain: 0 or -ENOENT. */
+void manager_get_metrics(const Manager *m, DaemonMetrics *ret);
+int manager_get_domain_metrics(const Manager *m, const char *uuid, DomainMetrics *ret);
 /* The last n decisions, oldest first, one line each; the caller frees the text. */
 int manager_explain(const Manager *m, const char *uuid, size_t n, char **ret_text, Outcome *o);
 

@@ -54,6 +54,9 @@ extern const sd_bus_vtable manager_vtable[], domain_vtable[], market_vtable[];
 int bus_method(sd_bus_message *m, void *userdata, sd_bus_error *ret_error);
 void bus_drop_requests(Bus *b);
 
+/* bus-metrics.c, of the entry object. */
+int bus_run_get_metrics(Bus *b, sd_bus_message *m, const char *unused);
+
 /* Fill b->view from an object path; sd-bus calls it before it asks for properties. */
 int bus_find_domain(sd_bus *bus, const char *path, const char *interface, void *userdata, void **ret,
                     sd_bus_error *ret_error);

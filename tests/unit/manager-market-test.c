@@ -93,6 +93,13 @@ static void epochs(Fixture *f, unsigned n) {
         }
 }
 
+static DomainMetrics metrics(Fixture *f) {
+        DomainMetrics m;
+
+        assert_int_equal(manager_get_domain_metrics(f->m, FAKE_UUID, &m), 0);
+        return m;
+}
+
 static MarketHolding holding(Fixture *f) {
         _cleanup_free_ MarketHolding *list = NULL;
 
@@ -178,6 +185,10 @@ static void test_trade(void **state) {
         assert_string_equal(history[0].name, "vm");
         assert_non_null(strstr(f.events, "trade: asked to trade: sells 3 lots"));
         assert_non_null(strstr(f.events, "trade: ended its trade at 3 of 3 lots of 32 MiB DRAM"));
+        assert_int_equal(metrics(&f).trades[TRADE_WHOLE], 1);
+        assert_int_equal(metrics(&f).sold_bytes[TIER_DRAM], 3 * LOT);
+        assert_int_equal(metrics(&f).bought_bytes[TIER_SLOW], 12 * LOT);
+        assert_int_equal(metrics(&f).sold_bytes[TIER_SLOW] + metrics(&f).bought_bytes[TIER_DRAM], 0);
         trade(&f, 1);
         epochs(&f, 6);
         assert_sizes(2);
@@ -200,6 +211,8 @@ static void test_guest_refuses(void **state) {
         assert_int_equal(fake.n_updates, 2);
         assert_int_equal(holding(&f).trade.account.position, 0);
         assert_non_null(strstr(f.events, "1 of 1 lot of 32 MiB DRAM did not come"));
+        assert_int_equal(metrics(&f).trades[TRADE_NOTHING], 1);
+        assert_int_equal(metrics(&f).sold_bytes[TIER_DRAM], 0);
         teardown(&f);
 }
 

@@ -146,6 +146,7 @@ static void write_pages(uint64_t first, unsigned n) {
 
 static void test_orders(void **state) {
         _cleanup_free_ char *why = NULL;
+        DomainMetrics metrics;
         Fixture f;
 
         setup(&f, "Managed=yes");
@@ -168,6 +169,14 @@ static void test_orders(void **state) {
         assert_int_equal(view(&f).totals.orders, 1);
         assert_int_equal(view(&f).totals.promoted_pages, 5);
         assert_string_equal(view(&f).mover, "damon");
+        assert_int_equal(manager_get_domain_metrics(f.m, FAKE_UUID, &metrics), 0);
+        assert_string_equal(metrics.uuid, FAKE_UUID);
+        assert_int_equal(metrics.order_latency.counts[4], 1); /* between 1 and 2 s: it was seen when asked */
+        assert_in_range(metrics.order_latency.sum_usec, USEC_PER_SEC, 2 * USEC_PER_SEC);
+        manager_epoch(f.m);
+        assert_int_equal(manager_get_domain_metrics(f.m, FAKE_UUID, &metrics), 0);
+        assert_int_equal(metrics.order_latency.counts[4], 1); /* once */
+        assert_int_equal(manager_get_domain_metrics(f.m, "nobody", &metrics), -ENOENT);
         assert_int_equal(manager_explain(f.m, FAKE_UUID, 99, &why, NULL), 0);
         assert_non_null(strchr(why, '\n'));
         teardown(&f);
