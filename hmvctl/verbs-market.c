@@ -8,6 +8,7 @@
 
 #include "base/units.h"
 #include "client.h"
+#include "settle.h"
 #include "table.h"
 
 #define CLIENT_MARKET CLIENT_NAME ".Market"
@@ -95,6 +96,8 @@ static int holdings_print(Ctl *ctl, json_object *list, Outcome *o) {
         }
         if (r >= 0 && json_object_array_length(list) > 0)
                 r = table_print(t, ctl->out);
+        else if (r >= 0)
+                fputs("No domain is bound, so none can trade; see 'hmvctl help bind'.\n", ctl->out);
         return r < 0 ? outcome_set(o, OUTCOME_FAILED, "out of memory") : 0;
 }
 
@@ -194,6 +197,8 @@ static int run_history(Ctl *ctl, const Args *args, Outcome *o) {
         }
         if (r >= 0 && json_object_array_length(list) > 0)
                 r = table_print(t, ctl->out);
+        else if (r >= 0)
+                fputs("No trade has ended since hmvisord started.\n", ctl->out);
         return r < 0 ? outcome_set(o, OUTCOME_FAILED, "out of memory") : 0;
 }
 
@@ -246,47 +251,128 @@ static int run_set(Ctl *ctl, const Args *args, Outcome *o) {
         return 0;
 }
 
-static int report(Ctl *ctl, const char *domain, const char *text, bool dry_run) {
-        if (ctl->json) {
-                _cleanup_json_ json_object *j = json_object_new_object();
+static void report_json(Ctl *ctl, const char *domain, const char *text, bool dry_run,
+                        const Settle *settled) {
+        _cleanup_json_ json_object *j = json_object_new_object();
 
-                json_object_object_add(j, "Domain", json_object_new_string(domain));
-                json_object_object_add(j, "DryRun", json_object_new_boolean(dry_run));
-                json_object_object_add(j, "Trade", json_object_new_string(text));
-                json_print(j, ctl->out);
-        } else if (dry_run || !ctl->quiet)
-                fprintf(ctl->out, "Domain '%s' %s%s.\n", domain, text,
-                        dry_run ? "" : ", at the next clearing, as far as others take the other side");
+        json_object_object_add(j, "Domain", json_object_new_string(domain));
+        json_object_object_add(j, "DryRun", json_object_new_boolean(dry_run));
+        json_object_object_add(j, "Trade", json_object_new_string(text));
+        if (settled) {
+                json_object_object_add(j, "DramBytes", json_object_new_int64(settled->got_dram_bytes));
+                json_object_object_add(j, "SlowBytes", json_object_new_int64(settled->got_slow_bytes));
+        }
+        json_print(j, ctl->out);
+}
+
+static void report(Ctl *ctl, const char *domain, const char *text, bool dry_run) {
+        if (ctl->json)
+                report_json(ctl, domain, text, dry_run, NULL);
+        else if (dry_run)
+                fprintf(ctl->out, "Domain '%s' would do this, if others took the other side: %s.\n", domain,
+                        text);
+        else if (!ctl->quiet)
+                fprintf(ctl->out,
+                        "Domain '%s' %s, at the next clearing, as far as others take the other side.\n",
+                        domain, text);
+}
+
+/* wanted_bytes: DRAM to buy, < 0 to sell. */
+static int report_settled(Ctl *ctl, const Settle *s, const char *text, int64_t wanted_bytes, Outcome *o) {
+        char dram[SIZE_TEXT_MAX], slow[SIZE_TEXT_MAX], wanted[SIZE_TEXT_MAX];
+        int64_t got = s->got_dram_bytes, paid = s->got_slow_bytes;
+
+        if (ctl->json)
+                report_json(ctl, s->name, text, false, s);
+        if (got == 0 && wanted_bytes != 0)
+                return outcome_set(o, OUTCOME_NO_ROOM, "domain '%s' traded nothing: %s", s->name,
+                                   s->was_matched ? "no memory came in time, from it or from the others "
+                                                    "('hmvctl events' tells, 'market history' too)"
+                                                  : "nobody took the other side ('hmvctl market book')");
+        if (ctl->json || ctl->quiet)
+                return 0;
+        if (got == 0) {
+                fprintf(ctl->out, "Domain '%s' has what it is entitled to.\n", s->name);
+                return 0;
+        }
+        size_format(dram, (uint64_t) (got < 0 ? -got : got));
+        size_format(slow, (uint64_t) (paid < 0 ? -paid : paid));
+        fprintf(ctl->out, "Domain '%s' %s %s of DRAM for %s of slow memory", s->name,
+                got < 0 ? "sold" : "bought", dram, slow);
+        if (got != wanted_bytes)
+                fprintf(ctl->out, "; it wanted %s",
+                        size_format(wanted, (uint64_t) (wanted_bytes < 0 ? -wanted_bytes : wanted_bytes)));
+        fputs(".\n", ctl->out);
+        return 0;
+}
+
+static int check_waiting(const Args *args, bool dry_run, Outcome *o) {
+        bool waits = args_flag(args, "wait");
+
+        if (waits && dry_run)
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "--wait and --dry-run exclude each other: nothing comes of a dry run");
+        if (!waits && args_text(args, "timeout"))
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT, "--timeout goes with --wait");
         return 0;
 }
 
 static int run_trade(Ctl *ctl, const Args *args, Outcome *o) {
         bool sells = args_text(args, "sell-dram"), buys = args_text(args, "buy-dram");
-        bool dry_run = args_flag(args, "dry-run");
+        bool dry_run = args_flag(args, "dry-run"), waits = args_flag(args, "wait");
         const char *domain = args_text(args, "domain");
         _cleanup_json_ json_object *text = NULL;
-        uint64_t bytes;
+        Settle settle;
+        int64_t bytes;
         int r;
 
         if (sells == buys)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "'trade' wants either --sell-dram or --buy-dram");
-        bytes = args_size(args, sells ? "sell-dram" : "buy-dram");
-        if (bytes > INT64_MAX)
+        if (args_size(args, sells ? "sell-dram" : "buy-dram") > INT64_MAX)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT, "the size is beyond all bounds");
-        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Trade", o, &text, "sxb", domain,
-                        sells ? -(int64_t) bytes : (int64_t) bytes, (int) dry_run);
-        return r < 0 ? r : report(ctl, domain, json_object_get_string(text) ?: "", dry_run);
+        bytes = (int64_t) args_size(args, sells ? "sell-dram" : "buy-dram") * (sells ? -1 : 1);
+        r = check_waiting(args, dry_run, o);
+        if (r >= 0 && waits)
+                r = settle_begin(ctl, domain, &settle, o);
+        if (r >= 0)
+                r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Trade", o, &text, "sxb", domain, bytes,
+                                (int) dry_run);
+        if (r < 0)
+                return r;
+        if (!waits) {
+                report(ctl, domain, json_object_get_string(text) ?: "", dry_run);
+                return 0;
+        }
+        r = settle_wait(ctl, &settle, args_time(args, "timeout"), o);
+        return r < 0 ? r : report_settled(ctl, &settle, json_object_get_string(text) ?: "", bytes, o);
 }
 
 static int run_withdraw(Ctl *ctl, const Args *args, Outcome *o) {
-        const char *domain = args_text(args, "domain");
+        const char *domain = args_text(args, "domain"), *text = "goes back to its entitlement";
+        bool waits = args_flag(args, "wait");
+        Settle settle;
         int r;
 
-        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Withdraw", o, NULL, "s", domain);
-        return r < 0 ? r : report(ctl, domain, "goes back to its entitlement", false);
+        r = check_waiting(args, false, o);
+        if (r >= 0 && waits)
+                r = settle_begin(ctl, domain, &settle, o);
+        if (r >= 0)
+                r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "Withdraw", o, NULL, "s", domain);
+        if (r < 0)
+                return r;
+        if (!waits) {
+                report(ctl, domain, text, false);
+                return 0;
+        }
+        r = settle_wait(ctl, &settle, args_time(args, "timeout"), o);
+        return r < 0 ? r : report_settled(ctl, &settle, text, -settle.position_before, o);
 }
 
+#define WAIT_OPTIONS                                                                                        \
+        { "wait", OPTION_FLAG, 0, "wait until it is settled, and tell how it goes on" }, {                  \
+                "timeout", OPTION_TIME, 0, "but for so long at most"                                        \
+        }
 #define DOMAIN_ARGUMENT { "domain", OPTION_DOMAIN, OPTION_REQUIRED | OPTION_POSITIONAL, "name, id or UUID" }
 
 const Verb verbs_market[] = {
@@ -348,7 +434,7 @@ const Verb verbs_market[] = {
                 "Brings a domain back to what it is entitled to, over as many clearings as that takes. What "
                 "it needs "
                 "back is taken from others who hold more than their entitlement, if nobody offers it.",
-                { DOMAIN_ARGUMENT },
+                { DOMAIN_ARGUMENT, WAIT_OPTIONS },
                 run_withdraw,
                 VERB_CHANGES,
         },
@@ -365,6 +451,7 @@ const Verb verbs_market[] = {
                         { "sell-dram", OPTION_SIZE, 0, "DRAM to give for slow memory" },
                         { "buy-dram", OPTION_SIZE, 0, "DRAM to get for slow memory" },
                         { "dry-run", OPTION_FLAG, 0, "say what would come of it, and do nothing" },
+                        WAIT_OPTIONS,
                 },
                 run_trade,
                 VERB_CHANGES,

@@ -32,6 +32,22 @@ static const TradeRecord *last_trade(const Trade *trade, AccountId id) {
         return NULL;
 }
 
+/* What users asked for lies with the manager until the next tick, and then in the ledger. */
+static void command_fill(const Manager *m, const Account *a, MarketHolding *ret) {
+        int64_t lot = (int64_t) terms_lot_bytes(&trade_ledger(core_get_trade(m->core))->terms, TIER_DRAM);
+
+        ret->command_dram_bytes = a->command * lot;
+        ret->withdraws = a->withdraws;
+        for (size_t i = 0; i < m->market.n_commands; i++) {
+                const MarketCommand *c = &m->market.commands[i];
+
+                if (memcmp(&c->id, &a->id, sizeof(a->id)) != 0)
+                        continue;
+                ret->command_dram_bytes = c->type == TRADE_LOTS ? c->dram_bytes : 0;
+                ret->withdraws = c->type == TRADE_WITHDRAW;
+        }
+}
+
 static void holding_fill(const Manager *m, const Domain *d, MarketHolding *ret) {
         const Trade *trade = core_get_trade(m->core);
         AccountId id = market_account(d);
@@ -49,6 +65,7 @@ static void holding_fill(const Manager *m, const Domain *d, MarketHolding *ret) 
         if (!trade || trade_view(trade, id, &ret->trade) < 0)
                 return;
         ret->has_account = true;
+        command_fill(m, &ret->trade.account, ret);
         (void) core_get_wish(m->core, d->key, &ret->wish);
         last = last_trade(trade, id);
         if (last)

@@ -25,6 +25,8 @@ typedef struct MarketHolding {
         uint64_t size_bytes[_TIER_MAX]; /* what it has now */
         bool has_account;               /* else what follows is empty */
         TradeView trade;
+        int64_t command_dram_bytes;     /* what a user asked for, and had no clearing yet; 0: nothing */
+        bool withdraws;
         int64_t last_lots;              /* of its last trade; 0: none */
         WishDecision wish;
 } MarketHolding;

@@ -78,6 +78,7 @@ static int append_numbers(sd_bus_message *m, const MarketHolding *h, const Terms
                 { "OfferDramBytes", "x", (uint64_t) (h->trade.offer * lot) },
                 { "CanSellDramBytes", "t", (uint64_t) ((a->position - h->trade.low) * lot) },
                 { "CanBuyDramBytes", "t", (uint64_t) ((h->trade.high - a->position) * lot) },
+                { "CommandDramBytes", "x", (uint64_t) h->command_dram_bytes },
                 { "TicketDramBytes", "x", (uint64_t) (a->ticket.lots * lot) },
                 { "TicketDeliveredLots", "t", a->ticket.delivered },
                 { "TicketPaidLots", "t", a->ticket.paid },
@@ -113,6 +114,8 @@ static int append_holding(sd_bus_message *m, const MarketHolding *h, const Terms
                 r = append_numbers(m, h, terms);
         if (r >= 0 && h->has_account)
                 r = message_append_entry(m, "Standing", "s", trade_standing_to_string(h->trade.standing));
+        if (r >= 0 && h->has_account)
+                r = message_append_entry(m, "Withdraws", "b", (int) h->withdraws);
         if (r >= 0 && h->has_account)
                 r = message_append_entry(m, "Wish", "s", wish_reason_to_string(h->wish.reason));
         if (r >= 0 && h->has_account)

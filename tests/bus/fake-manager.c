@@ -332,6 +332,48 @@ void manager_market_get(const Manager *m, MarketView *ret) {
         };
 }
 
+/* How a trade of "hot" goes on, a step at each look at it: it waits for a clearing, gives, is paid, and has
+ * its size in the end. */
+static struct {
+        bool scripted;                 /* before, it is in the midst of one for ever */
+        int64_t lots, got;             /* asked for; what comes of it; got 0: nobody takes the other side */
+        bool withdraws, vanishes;      /* vanishes: is out of the market in the midst of it */
+        unsigned step;                 /* 0: none */
+} settling;
+
+static void settle_step(MarketHolding *h) {
+        Account *a = &h->trade.account;
+        int64_t lots = settling.withdraws ? -2 : settling.lots;
+
+        if (!settling.scripted)
+                return;
+        a->ticket = (Ticket){ 0 };
+        h->trade.standing = STANDING_WISH;
+        if (settling.step > 0)
+                settling.step++;
+        if (settling.step == 2) {
+                h->command_dram_bytes = settling.withdraws ? 0 : lots << 25;
+                h->withdraws = settling.withdraws;
+        }
+        if (settling.vanishes && settling.step > 2)
+                h->has_account = false;
+        if (settling.got == 0)
+                return;
+        if (settling.step == 3 || settling.step == 4)
+                a->ticket =
+                        (Ticket){ .lots = lots, .delivered = settling.step - 3, .paid = settling.step - 3 };
+        if (settling.step >= 5) {
+                a->position += settling.got;
+                for (Tier t = 0; t < _TIER_MAX; t++)
+                        h->trade.owned_bytes[t] += (uint64_t) settling.got << (t == TIER_DRAM ? 25 : 27);
+        }
+        if (settling.step <= 5)
+                return;
+        memcpy(h->size_bytes, h->trade.owned_bytes, sizeof(h->size_bytes));
+        puts("settled");
+        fflush(stdout);
+}
+
 /* "hot" bought 64 MiB of DRAM since its entitlement, "cold" has no account. */
 size_t manager_market_holdings(const Manager *m, MarketHolding **ret) {
         MarketHolding *h = calloc(2, sizeof(*h));
@@ -351,6 +393,7 @@ size_t manager_market_holdings(const Manager *m, MarketHolding **ret) {
         };
         snprintf(h[0].name, sizeof(h[0].name), "hot");
         memcpy(h[0].uuid, m->domains[0].uuid, sizeof(h[0].uuid));
+        settle_step(&h[0]);
         snprintf(h[1].name, sizeof(h[1].name), "cold");
         memcpy(h[1].uuid, m->domains[1].uuid, sizeof(h[1].uuid));
         return 2;
@@ -382,6 +425,11 @@ int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool 
                                    find(m, uuid)->name);
         printf("trade %" PRId64 " dry_run=%d\n", dram_bytes / (1 << 20), dry_run);
         fflush(stdout);
+        if (!dry_run) {
+                settling.lots = dram_bytes / (32 << 20);
+                settling.withdraws = false;
+                settling.step = 1;
+        }
         if (asprintf(&text, "%s %" PRId64 " lots", dram_bytes < 0 ? "sells" : "buys",
                      (dram_bytes < 0 ? -dram_bytes : dram_bytes) / (32 << 20)) < 0)
                 return -ENOMEM;
@@ -393,6 +441,8 @@ int manager_market_withdraw(Manager *m, const char *uuid, ManagerReply reply, vo
                 return outcome_set(o, OUTCOME_NOT_BOUND, "domain '%s' is not bound", find(m, uuid)->name);
         puts("withdraw");
         fflush(stdout);
+        settling.withdraws = true;
+        settling.step = 1;
         reply(&(Outcome){}, "", userdata); /* at once */
         return 0;
 }
@@ -435,6 +485,13 @@ int fake_manager_command(Manager *m, char *line) {
                 return command_phase(m, line);
         if (streq(verb, "event"))
                 return command_event(m, line);
+        if (streq(verb, "settle")) { /* so many lots come of the next trade */
+                settling.scripted = true;
+                settling.step = 0;
+                settling.vanishes = streq(line, "vanish");
+                settling.got = atoi(line);
+                return 0;
+        }
         if (streq(verb, "connected")) {
                 m->connected = streq(line, "yes");
                 return 0;

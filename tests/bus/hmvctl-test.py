@@ -184,6 +184,83 @@ class Errors(Base):
         self.assertEqual(p.returncode, 1)
 
 
+class Settle(Base):
+    """trade --wait and market withdraw --wait."""
+
+    def wait(self, script, *words):
+        self.fake.tell('settle ' + script)
+        return self.run_hmvctl(*words, '--wait')
+
+    def test_sold(self):
+        self.assertEqual(self.wait('-2', 'trade', 'hot', '--sell-dram', '64M'), (0, """\
+Domain 'hot' waits for the next clearing.
+Domain 'hot' gave 0 of 2 lots of 32 MiB DRAM, and was paid for 0.
+Domain 'hot' gave 1 of 2 lots of 32 MiB DRAM, and was paid for 1.
+Domain 'hot' gets what it was paid with.
+Domain 'hot' sold 64 MiB of DRAM for 256 MiB of slow memory.
+""", ''))
+        self.fake.tell('settle 0')
+        self.assertEqual(self.fake.seen, ['trade -64 dry_run=0', 'settled'], 'it has its sizes, and is asked no more')
+
+    def test_bought_in_part(self):
+        output = self.wait('1', 'trade', 'hot', '--buy-dram', '64M')[1]
+        self.assertIn("'hot' gave 0 of 2 lots of 128 MiB slow memory, and was paid for 0.", output)
+        self.assertIn("'hot' bought 32 MiB of DRAM for 128 MiB of slow memory; it wanted 64 MiB.", output)
+
+    def test_json_and_quiet(self):
+        code, output, errors = self.wait('-2', 'trade', 'hot', '--sell-dram', '64M', '--json')
+        self.assertEqual((code, errors), (0, ''))
+        self.assertEqual(json.loads(output), {'Domain': 'hot', 'DryRun': False, 'Trade': 'sells 2 lots', 'DramBytes': -64 << 20,
+                                              'SlowBytes': 256 << 20})
+        self.assertEqual(self.wait('-2', '-q', 'trade', 'hot', '--sell-dram', '64M'), (0, '', ''))
+
+    def test_withdrawn(self):
+        code, output, _ = self.wait('-2', 'market', 'withdraw', 'hot')
+        self.assertEqual(code, 0)
+        self.assertIn("'hot' sold 64 MiB of DRAM", output)
+
+    def test_nothing(self):
+        code, output, errors = self.wait('0', 'trade', 'hot', '--sell-dram', '64M')
+        self.assertEqual(code, 9)
+        self.assertIn('nobody took the other side', errors)
+        code, output, _ = self.wait('0', 'trade', 'hot', '--sell-dram', '64M', '--json')
+        self.assertEqual((code, json.loads(output)['DramBytes']), (9, 0))
+
+    def test_not_settled(self):
+        for script, code, words in (('-2', 18, ['trade', 'hot', '--sell-dram', '64M', '--timeout', '10ms']),
+                                    ('vanish', 4, ['trade', 'hot', '--sell-dram', '64M']),
+                                    ('0', 6, ['trade', 'plain', '--sell-dram', '64M']), ('0', 3, ['trade', 'no', '--sell-dram', '64M'])):
+            with self.subTest(words):
+                self.assertEqual(self.wait(script, *words)[0], code)
+
+    def test_interrupted(self):
+        self.fake.tell('settle -2')
+        p = subprocess.Popen([self.hmvctl, 'trade', 'hot', '--sell-dram', '64M', '--wait'], env=self.env, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        self.assertIn('waits', p.stdout.readline())
+        p.send_signal(signal.SIGINT)
+        _, errors = p.communicate(timeout=20)
+        self.assertEqual(p.returncode, 1)
+        self.assertIn("'hot', which goes on", errors)
+
+    def test_daemon_comes_back(self):
+        self.fake.tell('settle -2')
+        p = subprocess.Popen([self.hmvctl, 'trade', 'hot', '--sell-dram', '64M', '--wait'], env=self.env, stdout=subprocess.PIPE,
+                             stderr=subprocess.PIPE, text=True)
+        self.assertIn('waits', p.stdout.readline())
+        self.fake.stop()
+        time.sleep(1)
+        self.fake = self.start_fake()
+        self.fake.tell('settle 0')
+        output, errors = p.communicate(timeout=30)
+        self.assertEqual(p.returncode, 9, output + errors)   # the new one knows of no trade
+
+    def test_options(self):
+        self.assertIn('exclude', self.fails(2, 'trade', 'hot', '--sell-dram', '32M', '--wait', '--dry-run'))
+        self.assertIn('--wait', self.fails(2, 'trade', 'hot', '--sell-dram', '32M', '--timeout', '1s'))
+        self.assertIn('--wait', self.fails(2, 'market', 'withdraw', 'hot', '--timeout', '1s'))
+
+
 class Events(Base):
     def start(self, *words):
         p = subprocess.Popen([self.hmvctl, 'events', *words], env=self.env, stdout=subprocess.PIPE, text=True,

@@ -565,6 +565,40 @@ static void test_set_and_trade_at_once(void **state) {
         teardown(&f);
 }
 
+/* What was asked for is seen until it had its clearing, wherever it lies. */
+static void test_asked_for_is_seen(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        f.m->conf->host.market.epoch_usec = 3600 * USEC_PER_SEC;
+        epochs(&f, 1);
+        trade(&f, -3);
+        assert_int_equal(holding(&f).command_dram_bytes, -3 * (int64_t) LOT);
+        epochs(&f, 2);
+        assert_int_equal(holding(&f).command_dram_bytes, -3 * (int64_t) LOT);
+        assert_int_equal(holding(&f).trade.account.ticket.lots, 0);
+        trade(&f, -1); /* instead */
+        assert_int_equal(holding(&f).command_dram_bytes, -(int64_t) LOT);
+        leap += 3600 * USEC_PER_SEC;
+        epochs(&f, 1);
+        assert_int_equal(holding(&f).command_dram_bytes, 0);
+        assert_int_equal(holding(&f).trade.account.ticket.lots, -1);
+        epochs(&f, 8);
+        assert_sizes(1);
+        withdraw(&f);
+        assert_true(holding(&f).withdraws);
+        epochs(&f, 2);
+        assert_true(holding(&f).withdraws);
+        leap += 3600 * USEC_PER_SEC;
+        epochs(&f, 8);
+        assert_sizes(0);
+        leap += 3600 * USEC_PER_SEC; /* it is looked whether all of it is done */
+        epochs(&f, 1);
+        assert_false(holding(&f).withdraws);
+        teardown(&f);
+}
+
 /* Nobody waits for ever, nor for a daemon that is gone. */
 static void test_who_waits_is_answered(void **state) {
         Fixture f;
@@ -637,6 +671,7 @@ int main(void) {
                 cmocka_unit_test(test_frozen),
                 cmocka_unit_test(test_set),
                 cmocka_unit_test(test_set_and_trade_at_once),
+                cmocka_unit_test(test_asked_for_is_seen),
                 cmocka_unit_test(test_who_waits_is_answered),
                 cmocka_unit_test(test_entitled_together),
                 cmocka_unit_test(test_dry_run),
