@@ -14,6 +14,7 @@
 #define CLIENT_MARKET CLIENT_NAME ".Market"
 #define HISTORY_LINES 20
 #define SIGNED_TEXT_MAX (SIZE_TEXT_MAX + 1)
+#define LOTS_TEXT_MAX 48
 #define STANDING_TEXT_MAX 64
 
 static const char *size_of(json_object *object, const char *key, char buf[static SIZE_TEXT_MAX]) {
@@ -119,23 +120,38 @@ static int run_status(Ctl *ctl, const Args *args, Outcome *o) {
         return holdings_print(ctl, list, o);
 }
 
-static int offers_print(Ctl *ctl, json_object *list, Outcome *o) {
+/* "1/3": lots of those under way. */
+static const char *lots_of(json_object *holding, const char *key, uint64_t lot,
+                           char buf[static LOTS_TEXT_MAX]) {
+        int64_t bytes = json_object_get_int64(json_member(holding, "TicketDramBytes"));
+
+        if (bytes == 0 || lot == 0)
+                return "-";
+        snprintf(buf, LOTS_TEXT_MAX, "%" PRIu64 "/%" PRIu64, json_number(holding, key),
+                 (uint64_t) (bytes < 0 ? -bytes : bytes) / lot);
+        return buf;
+}
+
+/* lot: bytes of DRAM. */
+static int offers_print(Ctl *ctl, json_object *list, uint64_t lot, Outcome *o) {
         _cleanup_(table_freep) Table *t =
-                table_new("Domain|Standing|>Offer|>Can sell|>Can buy|>Under way", 0);
+                table_new("Domain|Standing|>Offer|>Can sell|>Can buy|>Under way|>Given|>Paid", 0);
         bool any = false;
         int r = t ? 0 : -ENOMEM;
 
         for (size_t i = 0; r >= 0 && i < json_object_array_length(list); i++) {
                 json_object *h = json_object_array_get_idx(list, i);
                 char offer[SIGNED_TEXT_MAX], sell[SIZE_TEXT_MAX], buy[SIZE_TEXT_MAX],
-                        ticket[SIGNED_TEXT_MAX];
+                        ticket[SIGNED_TEXT_MAX], given[LOTS_TEXT_MAX], paid[LOTS_TEXT_MAX];
 
                 if (!json_member(h, "Standing"))
                         continue;
                 any = true;
                 r = table_row(t, json_text(h, "Name"), json_text(h, "Standing"),
                               change_of(h, "OfferDramBytes", offer), size_of(h, "CanSellDramBytes", sell),
-                              size_of(h, "CanBuyDramBytes", buy), change_of(h, "TicketDramBytes", ticket));
+                              size_of(h, "CanBuyDramBytes", buy), change_of(h, "TicketDramBytes", ticket),
+                              lots_of(h, "TicketDeliveredLots", lot, given),
+                              lots_of(h, "TicketPaidLots", lot, paid));
         }
         if (r >= 0 && any) {
                 fputc('\n', ctl->out);
@@ -146,13 +162,15 @@ static int offers_print(Ctl *ctl, json_object *list, Outcome *o) {
 
 static int run_book(Ctl *ctl, const Args *args, Outcome *o) {
         char demand[SIZE_TEXT_MAX], supply[SIZE_TEXT_MAX], traded[SIZE_TEXT_MAX], recalled[SIZE_TEXT_MAX];
-        _cleanup_json_ json_object *book = NULL, *list = NULL;
+        _cleanup_json_ json_object *book = NULL, *list = NULL, *market = NULL;
         char pool[SIGNED_TEXT_MAX];
         int r;
 
         r = market_call(ctl, "Book", &book, o);
         if (r >= 0)
                 r = market_call(ctl, "List", &list, o);
+        if (r >= 0)
+                r = market_properties(ctl, &market, o);
         if (r < 0)
                 return r;
         if (ctl->json) {
@@ -166,7 +184,7 @@ static int run_book(Ctl *ctl, const Args *args, Outcome *o) {
                 json_number(book, "Epoch"), size_of(book, "DemandDramBytes", demand),
                 size_of(book, "SupplyDramBytes", supply), size_of(book, "TradedDramBytes", traded),
                 size_of(book, "RecalledDramBytes", recalled), change_of(book, "PoolDramBytes", pool));
-        return offers_print(ctl, list, o);
+        return offers_print(ctl, list, json_number(market, "LotDramBytes"), o);
 }
 
 static int run_history(Ctl *ctl, const Args *args, Outcome *o) {
@@ -395,7 +413,9 @@ const Verb verbs_market[] = {
                 "show the last clearing, and who offered what",
                 "Shows how much DRAM was wanted, offered and traded at the last clearing, and for each "
                 "domain what it "
-                "would trade, what it could, and which trade is under way.",
+                "would trade, what it could, and which trade is under way: how many of its lots it has "
+                "given, "
+                "and was paid for.",
                 { { 0 } },
                 run_book,
                 0,

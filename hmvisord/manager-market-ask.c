@@ -191,6 +191,7 @@ static int ask_run(Manager *m, const MarketAsk *a, char **ret_text, Outcome *o) 
 static int ask(Manager *m, const MarketAsk *a, Outcome *o) {
         _cleanup_free_ char *text = NULL;
         MarketAsk *waits, **end = &m->market.asks;
+        const Outcome ok = { 0 };
         size_t n = 0;
         int r;
 
@@ -209,7 +210,7 @@ static int ask(Manager *m, const MarketAsk *a, Outcome *o) {
         }
         if (r < 0)
                 return r;
-        a->reply(&(Outcome){}, text ?: "", a->userdata);
+        a->reply(&ok, text ? text : "", a->userdata);
         return 0;
 }
 
@@ -226,7 +227,7 @@ void market_answer(Manager *m) {
                         continue;
                 }
                 *p = a->next;
-                a->reply(&o, text ?: "", a->userdata);
+                a->reply(&o, text ? text : "", a->userdata);
                 free(a);
         }
 }
