@@ -54,6 +54,27 @@ static int market_properties(Ctl *ctl, json_object **ret, Outcome *o) {
                            CLIENT_MARKET);
 }
 
+/* What a price to come waits for, by "PriceState". */
+static const char *price_wait(json_object *market) {
+        static const struct {
+                const char *state, *text;
+        } waits[] = {
+                { "changes", "memory is given back for it" },
+                { "waits-for-trades", "when the trades under way have ended" },
+                { "waits-for-bounds", "not while a domain's floors, ceilings or devices stand in its way" },
+                { "waits-for-room", "when the host has more slow memory free" },
+                { "waits-for-frozen", "when no domain that gives for it is paused or migrates" },
+                { "waits", "in a while" },
+                { "waits-for-positions",
+                  "when all domains are back at their entitlement ('hmvctl market withdraw')" },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(waits); i++)
+                if (streq(json_text(market, "PriceState"), waits[i].state))
+                        return waits[i].text;
+        return NULL;
+}
+
 static void print_terms(Ctl *ctl, json_object *market) {
         char dram[SIZE_TEXT_MAX], slow[SIZE_TEXT_MAX];
 
@@ -61,6 +82,10 @@ static void print_terms(Ctl *ctl, json_object *market) {
                 *json_text(market, "Reason") ? ", but stands still: " : "", json_text(market, "Reason"));
         fprintf(ctl->out, "Price:   %" PRIu64 ":%" PRIu64 ", DRAM to slow memory\n",
                 json_number(market, "DramPrice"), json_number(market, "SlowPrice"));
+        if (price_wait(market))
+                fprintf(ctl->out, "To come: %" PRIu64 ":%" PRIu64 ", %s\n",
+                        json_number(market, "NextDramPrice"), json_number(market, "NextSlowPrice"),
+                        price_wait(market));
         fprintf(ctl->out, "Lot:     %s of DRAM for %s of slow memory\n",
                 size_of(market, "LotDramBytes", dram), size_of(market, "LotSlowBytes", slow));
         if (json_number(market, "DramBytes") > 0)

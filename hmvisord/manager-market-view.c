@@ -19,8 +19,11 @@ void manager_market_get(const Manager *m, MarketView *ret) {
                 ret->pool_position = l->pool.position;
                 ret->clearing = *trade_last_clearing(trade);
                 ret->epoch = trade_epoch(trade);
-        } else
+                ret->price = trade_price(trade, &ret->next_terms);
+        } else {
                 (void) terms_make(p, &ret->terms);
+                ret->next_terms = ret->terms;
+        }
 }
 
 static const TradeRecord *last_trade(const Trade *trade, AccountId id) {

@@ -244,7 +244,9 @@ static void tell_event(Manager *m, const SettleEvent *e) {
                 manager_tell(m, d, "trade", "%s", text);
                 if (e->type == SETTLE_LATE) /* why it rests, for explain */
                         decision_keep_text(d, text);
-        } else if (e->type == SETTLE_GONE)
+        } else if (e->type == SETTLE_REPRICED || e->type == SETTLE_PRICE_KEPT)
+                manager_tell(m, NULL, "market", "the %s", text);
+        else if (e->type == SETTLE_GONE)
                 manager_tell(m, NULL, "trade", "a domain %s", text);
         else
                 log_debug("The pool %s", text);
@@ -266,6 +268,7 @@ static void carry_targets(Manager *m, const Settlement *s) {
  * read again. */
 static void market_look(Manager *m) {
         const Trade *trade = core_get_trade(m->core);
+        bool price_changes = trade && trade_ledger(trade)->repricing.lot_slow_blocks != 0;
         Domain *d, *tmp;
 
         HASH_ITER(hh, m->domains, d, tmp) {
@@ -277,7 +280,7 @@ static void market_look(Manager *m) {
                         continue;
                 if (d->resize.state == RESIZE_UNSURE)
                         domain_resize_again(d);
-                else if (a && a->ticket.lots != 0)
+                else if (a && (a->ticket.lots != 0 || price_changes))
                         domain_read_xml(d);
         }
 }

@@ -11,7 +11,8 @@
 typedef struct MarketView {
         bool enabled;
         char reason[512];              /* why it stands still, or "" */
-        Terms terms;
+        Terms terms, next_terms;       /* next: that the price should come to */
+        TradePrice price;              /* what that waits for */
         uint64_t capacity_bytes[_TIER_MAX];   /* what domains may hold, as of the last step */
         uint64_t epoch;
         Clearing clearing;             /* the last one */

@@ -48,9 +48,15 @@ static int property_number(sd_bus *bus, const char *path, const char *interface,
 static int property_price(sd_bus *bus, const char *path, const char *interface, const char *property,
                           sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
         MarketView v = view_of(userdata);
+        const Terms *t = strncmp(property, "Next", 4) == 0 ? &v.next_terms : &v.terms;
 
         return sd_bus_message_append(reply, "u",
-                                     streq(property, "DramPrice") ? v.terms.dram_price : v.terms.slow_price);
+                                     strstr(property, "DramPrice") ? t->dram_price : t->slow_price);
+}
+
+static int property_price_state(sd_bus *bus, const char *path, const char *interface, const char *property,
+                                sd_bus_message *reply, void *userdata, sd_bus_error *ret_error) {
+        return sd_bus_message_append(reply, "s", trade_price_to_string(view_of(userdata).price));
 }
 
 static int read_domain(Bus *b, sd_bus_message *m, char ret_uuid[static 37], Outcome *o) {
@@ -289,6 +295,9 @@ const sd_bus_vtable market_vtable[] = {
         STATE("LotDramBytes", "t", property_number),
         STATE("LotSlowBytes", "t", property_number),
         STATE("EpochUSec", "t", property_number),
+        MOVING("NextDramPrice", "u", property_price),
+        MOVING("NextSlowPrice", "u", property_price),
+        MOVING("PriceState", "s", property_price_state),
         MOVING("DramBytes", "t", property_number),
         MOVING("SlowBytes", "t", property_number),
         MOVING("Epoch", "t", property_number),
@@ -320,5 +329,6 @@ void bus_emit_market_event(Bus *b, const ManagerEvent *event) {
         if (r >= 0)
                 (void) sd_bus_send(b->bus, m, NULL);
         if (streq(event->kind, "market"))
-                (void) sd_bus_emit_properties_changed(b->bus, BUS_PATH, BUS_MARKET, "Reason", NULL);
+                (void) sd_bus_emit_properties_changed(b->bus, BUS_PATH, BUS_MARKET, "Reason", "DramPrice",
+                                                      "SlowPrice", "LotSlowBytes", NULL);
 }

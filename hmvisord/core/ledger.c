@@ -134,7 +134,7 @@ int settlement_open(Ledger *l, AccountId id, int64_t lots, usec_t now) {
 
         if (!a)
                 return -ENOENT;
-        if (a->ticket.lots != 0)
+        if (a->ticket.lots != 0 || l->repricing.lot_slow_blocks != 0)
                 return -EBUSY;
         if (lots == 0 || lots > MARKET_LOTS_MAX || lots < -MARKET_LOTS_MAX)
                 return -ERANGE;
@@ -208,6 +208,27 @@ static const char *account_fault(const Account *a, const Terms *t) {
         return a->last_direction < -1 || a->last_direction > 1 ? "a direction is none" : NULL;
 }
 
+/* Of a price on its way. */
+static const char *repricing_fault(const Ledger *l) {
+        const Repricing *r = &l->repricing;
+        bool open = l->pool.ticket.lots != 0;
+        Terms next;
+
+        if (r->last_direction < -1 || r->last_direction > 1 || r->holds > HOLDS_MAX)
+                return "a price moved in no direction, or waits too long";
+        if (r->lot_slow_blocks == 0)
+                return NULL;
+        if (terms_at_price(&l->terms, r->lot_slow_blocks, &next) < 0 ||
+            r->lot_slow_blocks == l->terms.lot_slow_blocks)
+                return "the price to come is none";
+        for (size_t i = 0; i < l->n_accounts; i++) {
+                if (!account_can_hold(&l->accounts[i], &next, l->accounts[i].position))
+                        return "a position is more than its entitlement is worth at the price to come";
+                open = open || l->accounts[i].ticket.lots != 0;
+        }
+        return open ? "a trade is open while the price changes" : NULL;
+}
+
 int ledger_check(const Ledger *l, const char **ret_what) {
         int64_t sum = l->pool.position;
         const char *what = terms_fault(&l->terms);
@@ -228,6 +249,8 @@ int ledger_check(const Ledger *l, const char **ret_what) {
         }
         if (!what && sum != 0)
                 what = "the positions do not sum to zero";
+        if (!what)
+                what = repricing_fault(l);
         if (ret_what)
                 *ret_what = what;
         return what ? -EINVAL : 0;

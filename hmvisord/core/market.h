@@ -103,6 +103,14 @@ int market_clear(const Offer offers[], size_t n, const PoolOffer *pool, uint64_t
 
 /* A moving price: the next number of slow blocks per lot, for terms_at_price(). One step up when more was
  * wished to buy than to sell, one down in the other case, within the policy's bounds; a price outside them
- * moves toward them. A VM's wish is one of many that move it by one step, later: that is the only way in
- * which a wish can matter to what its VM pays, and why the default is a price that stands. */
+ * moves toward them.
+ *
+ * A position is a rental at the price of the day: at a new price all are worth their entitlement again, by
+ * other slow memory (core/settlement.h). So who holds DRAM pays more for it when more is wanted, and who
+ * lent it gets more. That is an incentive: within a clearing an untrue wish gains nothing at any price, but
+ * the sign of all wishes together, of which a VM's is one, moves the next price by one step, and with it
+ * what the VM's present position costs: one block of slow memory a lot. One that has bought gains so much by
+ * not asking for more, or by offering what it would rather keep, if its wish decides the sign; it gives up,
+ * for an epoch, the lots that it wanted, or risks that its offer is taken. The bounds of the price limit the
+ * sum of it. A price that stands has no such thing, and is the default. */
 uint32_t market_next_price(const MarketPolicy *p, const Terms *t, const Clearing *c);

@@ -150,6 +150,115 @@ static void step_see_pool(Step *s) {
         }
 }
 
+/* ---- a new price ---- */
+
+/* Whether an account has to give slow memory at other terms. */
+static bool gives_at(const Account *a, const Terms *now, const Terms *next) {
+        return account_holding(a, next, TIER_SLOW) < account_holding(a, now, TIER_SLOW);
+}
+
+/* Slow memory that is taken once all who have to give at other terms have given. */
+static uint64_t used_at(const Ledger *l, const Terms *next, const SettleFacts facts[], size_t n_facts) {
+        uint64_t used = 0;
+
+        for (size_t i = 0; i < n_facts; i++) {
+                const Account *a = ledger_find(l, facts[i].id);
+                uint64_t after = a ? account_holding(a, next, TIER_SLOW) : 0;
+                uint64_t held = cell_held(&facts[i].cells[TIER_SLOW]);
+
+                used = add_saturated(used, a && gives_at(a, &l->terms, next) ? after : MAX(held, after));
+        }
+        return used;
+}
+
+int settlement_reprice(Ledger *l, uint32_t lot_slow_blocks, const SettleFacts facts[], size_t n_facts,
+                       uint64_t slow_capacity_bytes, usec_t now) {
+        const Step s = { .l = l, .facts = facts, .n_facts = n_facts };
+        bool busy = l->repricing.lot_slow_blocks != 0 || l->pool.ticket.lots != 0;
+        uint64_t blocks[_TIER_MAX];
+        Terms next;
+        int r;
+
+        r = terms_at_price(&l->terms, lot_slow_blocks, &next);
+        if (r < 0 || lot_slow_blocks == l->terms.lot_slow_blocks)
+                return -EINVAL;
+        for (size_t i = 0; i < l->n_accounts; i++) {
+                const Account *a = &l->accounts[i];
+                const SettleFacts *f = facts_find(&s, a->id);
+
+                if (terms_holding(&next, a->entitlement_blocks, a->position, blocks) < 0 ||
+                    blocks[TIER_SLOW] > BYTES_MAX / next.block_bytes)
+                        return -ERANGE;
+                if (f && !facts_are_usable(f) && gives_at(a, &l->terms, &next))
+                        return -EAGAIN;
+                busy = busy || a->ticket.lots != 0;
+        }
+        if (used_at(l, &next, facts, n_facts) > slow_capacity_bytes)
+                return -ENOSPC;
+        if (busy)
+                return -EBUSY;
+        l->repricing.lot_slow_blocks = lot_slow_blocks;
+        l->repricing.began_at = now;
+        return 0;
+}
+
+static void repricing_end(Ledger *l, bool hold) {
+        Repricing *r = &l->repricing;
+
+        r->holds = hold ? MIN(r->holds + 1, HOLDS_MAX) : 0;
+        r->lot_slow_blocks = 0;
+        r->ended_at = MAX(l->now, UINT64_C(1));
+}
+
+void settlement_keep_price(Ledger *l) {
+        repricing_end(l, true);
+}
+
+/* Has it given what it holds beyond its holding at the price to come? */
+static bool has_given(const Step *s, const Account *a, const Terms *next) {
+        const SettleFacts *f = facts_find(s, a->id);
+
+        return facts_are_usable(f) && cell_held(&f->cells[TIER_SLOW]) <= account_holding(a, next, TIER_SLOW);
+}
+
+static void reprice_late(Step *s, const Terms *next) {
+        for (size_t i = 0; i < s->l->n_accounts; i++) {
+                Account *a = &s->l->accounts[i];
+
+                if (!gives_at(a, &s->l->terms, next) || has_given(s, a, next))
+                        continue;
+                if (facts_are_usable(facts_find(s, a->id))) {
+                        a->refusals = MIN(a->refusals + 1, REFUSALS_MAX);
+                        a->ended_at = MAX(s->l->now, UINT64_C(1));
+                }
+                tell(s, SETTLE_KEPT, a, 0);
+        }
+        settlement_keep_price(s->l);
+        tell(s, SETTLE_PRICE_KEPT, &s->l->pool, 0);
+}
+
+static void step_reprice(Step *s) {
+        Ledger *l = s->l;
+        bool all = true;
+        int8_t direction;
+        Terms next;
+
+        if (l->repricing.lot_slow_blocks == 0 ||
+            terms_at_price(&l->terms, l->repricing.lot_slow_blocks, &next) < 0)
+                return;
+        for (size_t i = 0; i < l->n_accounts; i++)
+                all = all && (!gives_at(&l->accounts[i], &l->terms, &next) ||
+                              has_given(s, &l->accounts[i], &next));
+        if (all && used_at(l, &next, s->facts, s->n_facts) <= s->capacity[TIER_SLOW]) {
+                direction = next.lot_slow_blocks > l->terms.lot_slow_blocks ? 1 : -1;
+                repricing_end(l, l->repricing.last_direction == -direction);
+                l->repricing.last_direction = direction;
+                l->terms = next;
+                tell(s, SETTLE_REPRICED, &l->pool, 0);
+        } else if (l->now - MIN(l->repricing.began_at, l->now) >= s->policy->settle_usec)
+                reprice_late(s, &next);
+}
+
 /* ---- exchange ---- */
 
 /* The accounts and, as the last one, the pool. */
@@ -291,11 +400,15 @@ static uint64_t cell_round(const SettleCell *c, uint64_t block, uint64_t bytes) 
 static uint64_t cell_goal(const Step *s, const Account *a, const SettleCell *c, Tier tier) {
         const Terms *terms = &s->l->terms;
         uint64_t goal = account_owned(a, terms, tier), to_come;
+        Terms next;
 
         if (ticket_gives_of(&a->ticket, tier)) {
                 to_come = ticket_open_lots(&a->ticket) - ticket_escrow(&a->ticket);
                 goal -= MIN(to_come * terms_lot_bytes(terms, tier), goal);
         }
+        if (tier == TIER_SLOW && s->l->repricing.lot_slow_blocks != 0 &&
+            terms_at_price(terms, s->l->repricing.lot_slow_blocks, &next) >= 0)
+                goal = MIN(goal, account_holding(a, &next, tier));
         return cell_round(c, terms->block_bytes, goal);
 }
 
@@ -379,8 +492,8 @@ int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts fac
 
         if (facts_check(&s) < 0)
                 return -EINVAL;
-        /* Each account may deliver, be paid, be late, be given back and end; or go. */
-        s.events_max = 5 * (l->n_accounts + 1);
+        /* Each account may deliver, be paid, be late, be given back and end; or go; or keep the price. */
+        s.events_max = 6 * (l->n_accounts + 1);
         out.events = calloc(s.events_max, sizeof(*out.events));
         out.targets = calloc(_TIER_MAX * l->n_accounts + 1, sizeof(*out.targets));
         if (!out.events || !out.targets) {
@@ -392,6 +505,7 @@ int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts fac
         for (size_t i = 0; i < l->n_accounts; i++)
                 step_see_vm(&s, &l->accounts[i]);
         step_see_pool(&s);
+        step_reprice(&s);
         step_exchange(&s);
         step_unwind(&s);
         step_end(&s);
@@ -454,6 +568,20 @@ int settle_event_describe(const SettleEvent *e, const Terms *t, char *buf, size_
                 break;
         case SETTLE_GONE:
                 n = snprintf(buf, size, "is gone; %s of its trade are void", some.text);
+                break;
+        case SETTLE_REPRICED:
+                n = snprintf(buf, size,
+                             "price is %" PRIu32 ":%" PRIu32 " now: %" PRIu64 " MiB of DRAM for %" PRIu64
+                             " MiB of slow memory",
+                             t->dram_price, t->slow_price, terms_lot_bytes(t, TIER_DRAM) >> 20,
+                             terms_lot_bytes(t, TIER_SLOW) >> 20);
+                break;
+        case SETTLE_KEPT:
+                n = snprintf(buf, size, "did not give in time what a new price takes of it");
+                break;
+        case SETTLE_PRICE_KEPT:
+                n = snprintf(buf, size,
+                             "price stays: not all who would have to give for a new one did so in time");
                 break;
         case _SETTLE_EVENT_MAX:
                 break;

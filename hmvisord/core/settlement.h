@@ -18,6 +18,7 @@
 #include "core/market.h"
 
 #define REFUSALS_MAX 6 /* are counted: each doubles a rest, which is long enough at 64 times */
+#define HOLDS_MAX 6    /* the same, of a price */
 #define BYTES_MAX (UINT64_C(1) << 62) /* of a cell or a holding: sums of two fit 64 bits */
 
 typedef struct AccountId {
@@ -45,8 +46,22 @@ typedef struct Account {
         uint8_t refusals;      /* tickets in a row whose time was over with nothing delivered */
 } Account;
 
+/* A price on its way. At the new one, each position stands for other slow memory; DRAM stays where it is.
+ * Who has to give some gives it first, as for a trade, and keeps owning it until all others have given too,
+ * on the host's sight: then the terms change, at once for all, and who is to receive may grow. When the time
+ * is over before that, the terms stay, and who gave grows back. No trade is open meanwhile. */
+typedef struct Repricing {
+        uint32_t lot_slow_blocks; /* of the price to come; 0: none is on its way */
+        usec_t began_at;
+        usec_t ended_at;       /* the last one; 0: never */
+        int8_t last_direction; /* of the last one that came: 1 DRAM became dearer, -1 cheaper, 0 none */
+        uint8_t holds;         /* in a row that were given up, or turned the price round: each doubles the
+                                * wait before the next, so that a price that swings comes to rest */
+} Repricing;
+
 typedef struct Ledger {
         Terms terms;
+        Repricing repricing;
         Account pool;      /* position and ticket only; what it owns is the host's free memory */
         Account *accounts; /* ascending by id */
         size_t n_accounts;
@@ -103,6 +118,15 @@ typedef struct SettleFacts {
         SettleCell cells[_TIER_MAX];
 } SettleFacts;
 
+/* Begins a change of price. Returns 0; -EINVAL (terms_at_price(), or the present price); -ERANGE (an account
+ * cannot hold its position at it); -ENOSPC (the host cannot: the pool owes slow memory at it that is not
+ * there); -EAGAIN (one that has to give is frozen); -EBUSY (a trade is open, or a price is on its way;
+ * looked at last). */
+int settlement_reprice(Ledger *l, uint32_t lot_slow_blocks, const SettleFacts facts[], size_t n_facts,
+                       uint64_t slow_capacity_bytes, usec_t now);
+/* Gives it up; nothing was changed yet. */
+void settlement_keep_price(Ledger *l);
+
 typedef enum SettleEventType {
         SETTLE_DELIVERED, /* lots seen to come back */
         SETTLE_PAID,      /* lots exchanged */
@@ -112,6 +136,9 @@ typedef enum SettleEventType {
         SETTLE_LATE,      /* lots that never came: the time is over, or the pool has no more */
         SETTLE_ENDED,     /* paid is what came of it */
         SETTLE_GONE,      /* the VM is gone, and its position the pool's */
+        SETTLE_REPRICED,  /* the terms have changed; of the pool */
+        SETTLE_KEPT,      /* the VM did not give what the new price takes */
+        SETTLE_PRICE_KEPT, /* so the terms stay; of the pool */
         _SETTLE_EVENT_MAX,
 } SettleEventType;
 
@@ -150,11 +177,12 @@ void settlement_done(Settlement *s);
  * policy: settle_usec, step_bytes. Returns 0, or -ENOMEM or -EINVAL (facts out of order, step_bytes below a
  * block) with nothing changed.
  *
- * In order: what the host sees is delivered; lots that both sides have in escrow are exchanged; what nobody
- * can pay for goes back; then sizes. A cell grows only within the room that the host has beside all that is
- * held or was asked for, and while no other cell of its VM is larger than what it owns: so neither the host
- * nor a VM's worth is exceeded, in whatever order the targets are carried out, and if only some of them. A
- * VM that was started anew, at other sizes than it owns, comes to them by the same rules. */
+ * In order: what the host sees is delivered, and a new price comes when all have given for it; lots that
+ * both sides have in escrow are exchanged; what nobody can pay for goes back; then sizes. A cell grows only
+ * within the room that the host has beside all that is held or was asked for, and while no other cell of its
+ * VM is larger than what it owns: so neither the host nor a VM's worth is exceeded, in whatever order the
+ * targets are carried out, and if only some of them. A VM that was started anew, at other sizes than it
+ * owns, comes to them by the same rules. */
 int settlement_step(Ledger *l, const MarketPolicy *policy, const SettleFacts facts[], size_t n_facts,
                     const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret);
 

@@ -20,6 +20,9 @@ struct Trade {
         usec_t next_clearing;
         uint64_t epoch;
         Clearing clearing; /* the last one */
+        Clearing wished;   /* what it would have been of wishes alone: without rests and caps */
+        TradePrice price;
+        Terms next_terms; /* that the price should come to */
         TradeRecord history[TRADE_HISTORY];
         uint64_t n_history; /* ever */
 };
@@ -36,6 +39,21 @@ const char *trade_standing_to_string(TradeStanding s) {
         return (unsigned) s < _STANDING_MAX ? names[s] : "unknown";
 }
 
+const char *trade_price_to_string(TradePrice p) {
+        static const char *const names[] = {
+                [PRICE_STANDS] = "stands",
+                [PRICE_CHANGES] = "changes",
+                [PRICE_WAITS_TRADES] = "waits-for-trades",
+                [PRICE_WAITS_BOUNDS] = "waits-for-bounds",
+                [PRICE_WAITS_ROOM] = "waits-for-room",
+                [PRICE_WAITS_FROZEN] = "waits-for-frozen",
+                [PRICE_WAITS_TIME] = "waits",
+                [PRICE_WAITS_POSITIONS] = "waits-for-positions",
+        };
+
+        return (unsigned) p < _PRICE_MAX ? names[p] : "unknown";
+}
+
 int trade_new(const MarketPolicy *policy, Trade **ret) {
         Trade *t = calloc(1, sizeof(*t));
         int r;
@@ -47,6 +65,7 @@ int trade_new(const MarketPolicy *policy, Trade **ret) {
                 free(t);
                 return r;
         }
+        t->next_terms = t->ledger.terms;
         *ret = t;
         return 0;
 }
@@ -75,6 +94,10 @@ int trade_resume(const MarketPolicy *policy, Ledger *ledger, usec_t now, Trade *
         t->ledger = *ledger;
         *ledger = (Ledger) { 0 };
         t->ledger.now = now;
+        t->next_terms = t->ledger.terms;
+        t->ledger.repricing.began_at = now;
+        if (t->ledger.repricing.ended_at > 0)
+                t->ledger.repricing.ended_at = MAX(now, UINT64_C(1));
         account_restart(&t->ledger.pool, now);
         for (size_t i = 0; i < t->ledger.n_accounts; i++) {
                 account_restart(&t->ledger.accounts[i], now);
@@ -153,29 +176,115 @@ int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots) {
         return 0;
 }
 
+/* ---- the price ---- */
+
+static bool is_same_lot(const Terms *a, const Terms *b) {
+        return a->block_bytes == b->block_bytes && a->lot_dram_blocks == b->lot_dram_blocks;
+}
+
+/* Nobody has traded, and nobody asked for so many lots. */
+static bool is_untouched(const Ledger *l) {
+        bool touched =
+                l->pool.ticket.lots != 0 || l->pool.position != 0 || l->repricing.lot_slow_blocks != 0;
+
+        for (size_t i = 0; i < l->n_accounts && !touched; i++)
+                touched = l->accounts[i].ticket.lots != 0 || l->accounts[i].position != 0 ||
+                          l->accounts[i].command != 0;
+        return !touched;
+}
+
 int trade_set_terms(Trade *t, const MarketPolicy *policy) {
-        uint64_t blocks[_TIER_MAX];
+        const Terms *now = &t->ledger.terms;
         Terms terms;
         int r;
 
         r = terms_make(policy, &terms);
         if (r < 0)
                 return r;
-        if (memcmp(&terms, &t->ledger.terms, sizeof(terms)) == 0)
+        if (is_same_lot(&terms, now) &&
+            (policy->moving_price || terms.lot_slow_blocks == now->lot_slow_blocks))
                 return 1;
-        /* Lots of another size are another amount: what was traded at the old ones has to be withdrawn. */
-        if (t->ledger.pool.ticket.lots != 0 || t->ledger.pool.position != 0)
+        t->next_terms = terms;
+        t->price = is_same_lot(&terms, now) ? t->price : PRICE_WAITS_POSITIONS;
+        if (!is_untouched(&t->ledger))
                 return 0;
-        for (size_t i = 0; i < t->ledger.n_accounts; i++) {
-                const Account *a = &t->ledger.accounts[i];
-
-                if (a->ticket.lots != 0 || a->position != 0 ||
-                    terms_holding(&terms, a->entitlement_blocks, 0, blocks) < 0)
-                        return 0;
-        }
         t->ledger.terms = terms;
         t->changed = true;
         return 1;
+}
+
+TradePrice trade_price(const Trade *t, Terms *ret_next) {
+        if (ret_next)
+                *ret_next = t->next_terms;
+        return t->price;
+}
+
+/* The terms that the price should come to: as configured or, where it moves, one step from here. */
+static void price_aim(Trade *t, const MarketPolicy *policy) {
+        const Ledger *l = &t->ledger;
+        Terms aim = l->terms;
+
+        (void) terms_make(policy, &aim);
+        if (l->repricing.lot_slow_blocks != 0)
+                (void) terms_at_price(&l->terms, l->repricing.lot_slow_blocks, &aim);
+        else if (policy->moving_price && is_same_lot(&aim, &l->terms))
+                (void) terms_at_price(&l->terms, market_next_price(policy, &l->terms, &t->wished), &aim);
+        t->next_terms = aim;
+}
+
+static bool price_is_within_bounds(const Trade *t) {
+        for (size_t i = 0; i < t->ledger.n_accounts; i++) {
+                const Account *a = &t->ledger.accounts[i];
+                uint64_t bytes = account_holding(a, &t->next_terms, TIER_SLOW);
+
+                if (a->position != 0 &&
+                    (bytes < t->parties[i].least[TIER_SLOW] || bytes > t->parties[i].most[TIER_SLOW]))
+                        return false;
+        }
+        return true;
+}
+
+/* After a price that was given up, or that turned round. */
+static usec_t price_ready(const Ledger *l, const MarketPolicy *policy) {
+        const Repricing *r = &l->repricing;
+
+        return r->holds > 0 ? r->ended_at + (policy->settle_usec << r->holds) : 0;
+}
+
+static TradePrice price_step(Trade *t, const MarketPolicy *policy, const SettleFacts seen[], size_t n,
+                             uint64_t slow_capacity) {
+        Ledger *l = &t->ledger;
+
+        price_aim(t, policy);
+        if (!is_same_lot(&t->next_terms, &l->terms))
+                return PRICE_WAITS_POSITIONS;
+        if (t->next_terms.lot_slow_blocks == l->terms.lot_slow_blocks)
+                return PRICE_STANDS;
+        if (!price_is_within_bounds(t)) {
+                if (l->repricing.lot_slow_blocks != 0) { /* they were changed meanwhile */
+                        settlement_keep_price(l);
+                        t->changed = true;
+                }
+                return PRICE_WAITS_BOUNDS;
+        }
+        if (l->repricing.lot_slow_blocks != 0)
+                return PRICE_CHANGES;
+        if (l->now < price_ready(l, policy))
+                return PRICE_WAITS_TIME;
+        switch (settlement_reprice(l, t->next_terms.lot_slow_blocks, seen, n, slow_capacity, l->now)) {
+        case 0:
+                t->wished = (Clearing) { 0 }; /* the next step is the next clearing's to say */
+                t->changed = true;
+                return PRICE_CHANGES;
+        case -EBUSY:
+                return PRICE_WAITS_TRADES;
+        case -ENOSPC:
+                return PRICE_WAITS_ROOM;
+        case -EAGAIN:
+                return PRICE_WAITS_FROZEN;
+        default:
+                return PRICE_WAITS_BOUNDS;
+        }
 }
 
 /* ---- accounts ---- */
@@ -212,7 +321,8 @@ static int account_open(Trade *t, const TradeFacts *f) {
 static void account_entitle(Trade *t, Account *a, const TradeFacts *f) {
         uint64_t wanted[_TIER_MAX], blocks[_TIER_MAX];
 
-        if ((f->entitled_bytes[TIER_DRAM] == 0 && f->entitled_bytes[TIER_SLOW] == 0) || a->ticket.lots != 0)
+        if ((f->entitled_bytes[TIER_DRAM] == 0 && f->entitled_bytes[TIER_SLOW] == 0) ||
+            a->ticket.lots != 0 || t->ledger.repricing.lot_slow_blocks != 0)
                 return;
         for (Tier tier = 0; tier < _TIER_MAX; tier++)
                 wanted[tier] = f->entitled_bytes[tier] / t->ledger.terms.block_bytes;
@@ -310,6 +420,16 @@ static int64_t offer_limit(const Trade *t, const MarketPolicy *policy, const Acc
         return MAX(MIN(lots, p->high - a->position), p->low - a->position);
 }
 
+/* What a VM would have of the price: without rests and caps, which pass, or a price would move on while
+ * those who agree to it rest. */
+static void wish_count(Trade *t, const Account *a, const Party *p, int64_t lots) {
+        lots = MAX(MIN(lots, p->high - a->position), p->low - a->position);
+        if (lots > 0)
+                t->wished.demand += (uint64_t) lots;
+        else
+                t->wished.supply += -(uint64_t) lots;
+}
+
 /* key: the rank of its id, for tie-breaks. */
 static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *f, uint64_t key,
                         Offer *ret) {
@@ -327,6 +447,10 @@ static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *
                 wish = a->command;
         else if (p->standing == STANDING_WISH)
                 wish = f->wish;
+        if (wish != 0)
+                wish_count(t, a, p, wish);
+        else if (f->trading && p->standing != STANDING_FROZEN)
+                wish_count(t, a, p, f->wish);
         p->offer = offer_limit(t, policy, a, p, wish);
         if (wish != 0 && p->offer == 0)
                 p->standing = STANDING_AT_BOUND;
@@ -401,6 +525,7 @@ static int trade_clear(Trade *t, const MarketPolicy *policy, const TradeFacts fa
 
         if (!offers || !lots)
                 return -ENOMEM;
+        t->wished = (Clearing) { 0 };
         for (size_t i = 0; i < n; i++)
                 party_offer(t, policy, &facts[i], i, &offers[i]);
         pool_offer(t, policy, seen, n, capacity, &pool, &offers[n]);
@@ -452,7 +577,10 @@ int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], s
                 seen[i] = facts[i].seen;
         t->ledger.now = MAX(t->ledger.now, now);
         r = parties_update(t, facts, n_facts);
-        if (r >= 0 && t->ledger.now >= t->next_clearing) {
+        if (r >= 0)
+                t->price = price_step(t, policy, seen, n_facts, capacity_bytes[TIER_SLOW]);
+        if (r >= 0 && t->ledger.now >= t->next_clearing && t->price != PRICE_CHANGES &&
+            t->price != PRICE_WAITS_TRADES) {
                 t->next_clearing = t->ledger.now + policy->epoch_usec;
                 r = trade_clear(t, policy, facts, seen, n_facts, capacity_bytes);
         }

@@ -49,6 +49,21 @@ typedef enum TradeStanding {
 } TradeStanding;
 const char *trade_standing_to_string(TradeStanding s); /* "wish", "cooling-down", ... */
 
+/* Where the price stands: whether it is the one that it should be, by the configuration or, where it moves,
+ * by the last clearing; and what it waits for. */
+typedef enum TradePrice {
+        PRICE_STANDS,
+        PRICE_CHANGES,         /* slow memory is given back for the one to come; nothing is cleared */
+        PRICE_WAITS_TRADES,    /* for open trades; nothing is cleared */
+        PRICE_WAITS_BOUNDS,    /* at it, a VM's holding would leave its floors, ceilings or devices */
+        PRICE_WAITS_ROOM,      /* the host has not the slow memory that its own position would owe */
+        PRICE_WAITS_FROZEN,    /* one that has to give is frozen */
+        PRICE_WAITS_TIME,      /* the last one was given up, or it swings */
+        PRICE_WAITS_POSITIONS, /* another lot of DRAM, or block: all have to be back at their entitlement */
+        _PRICE_MAX,
+} TradePrice;
+const char *trade_price_to_string(TradePrice p); /* "stands", "waits-for-trades", ... */
+
 /* One VM as people see it. */
 typedef struct TradeView {
         Account account;
@@ -84,13 +99,17 @@ int trade_view(const Trade *t, AccountId id, TradeView *ret);
  * Returns 0, -ENOENT, or -ERANGE when the VM's bounds do not allow it. */
 int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots);
 
-/* A price that changed in the configuration takes effect when no ticket is open and every position is
- * within its entitlement at the new one. Returns 1 when it did, 0 when it has to wait, or -EINVAL. */
+/* A price that changed in the configuration. Returns 1 when the terms are as they should be (where the price
+ * moves, whatever it is within its bounds), also as there was nobody whom it concerns; 0 when they are not
+ * yet: trade_step() sees to that, but another lot of DRAM waits until all are back at their entitlement;
+ * -EINVAL for no terms. */
 int trade_set_terms(Trade *t, const MarketPolicy *policy);
+/* As of the last step. ret_next, which may be NULL: the terms that it should come to. */
+TradePrice trade_price(const Trade *t, Terms *ret_next);
 
-/* One tick: accounts for new VMs; at the market's epoch a clearing, whose results become tickets; one step
- * of settlement. facts ascend by id. The ledger must be on disk, if ret->changed, before anything of ret is
- * carried out. Returns 0, -EINVAL or -ENOMEM; after -ENOMEM the ledger is consistent, and no size is asked
- * for. */
+/* One tick: accounts for new VMs; a change of price, where one is due, and while it is under way no
+ * clearing; else at the market's epoch a clearing, whose results become tickets; one step of settlement.
+ * facts ascend by id. The ledger must be on disk, if ret->changed, before anything of ret is carried out.
+ * Returns 0, -EINVAL or -ENOMEM; after -ENOMEM the ledger is consistent, and no size is asked for. */
 int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], size_t n_facts,
                const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret);

@@ -105,6 +105,19 @@ static void add_terms(Writer *w, json_object *o, const Journal *j) {
         add(w, o, "terms", terms);
 }
 
+static void add_repricing(Writer *w, json_object *o, const JournalRepricing *r) {
+        json_object *repricing;
+
+        if (r->lot_slow_blocks == 0 && r->last_direction == 0 && r->holds == 0 && !r->rests)
+                return;
+        repricing = json_object_new_object();
+        add_count(w, repricing, "lot-slow-blocks", r->lot_slow_blocks);
+        add_number(w, repricing, "last-direction", r->last_direction);
+        add_count(w, repricing, "holds", r->holds);
+        add(w, repricing, "rests", json_object_new_boolean(r->rests));
+        add(w, o, "repricing", repricing);
+}
+
 static json_object *account_new(Writer *w, const JournalAccount *a) {
         json_object *o = json_object_new_object();
         char uuid[UUID_TEXT_SIZE];
@@ -128,6 +141,7 @@ static json_object *ledger_new(Writer *w, const Journal *j) {
         json_object *accounts = json_object_new_array_ext((int) j->n_accounts);
 
         add_terms(w, o, j);
+        add_repricing(w, o, &j->repricing);
         add_number(w, pool, "position", j->pool_position);
         add_ticket(w, pool, &j->pool_ticket);
         add(w, o, "pool", pool);
@@ -239,6 +253,17 @@ static void get_terms(Reader *r, json_object *ledger, Journal *j) {
         j->lot_slow_blocks = get_count32(r, terms, "lot-slow-blocks");
 }
 
+static void get_repricing(Reader *r, json_object *ledger, JournalRepricing *ret) {
+        json_object *repricing;
+
+        if (!json_object_object_get_ex(ledger, "repricing", &repricing))
+                return;
+        ret->lot_slow_blocks = get_count32(r, repricing, "lot-slow-blocks");
+        ret->last_direction = (int8_t) get_number(r, repricing, "last-direction", -1, 1);
+        ret->holds = (uint8_t) get_number(r, repricing, "holds", 0, UINT8_MAX);
+        ret->rests = get_flag(r, repricing, "rests");
+}
+
 static void get_account(Reader *r, json_object *o, JournalAccount *a) {
         json_object *id = get(r, o, "id", json_type_string);
 
@@ -265,6 +290,7 @@ static int get_ledger(Reader *r, json_object *ledger, Journal *j) {
         size_t n;
 
         get_terms(r, ledger, j);
+        get_repricing(r, ledger, &j->repricing);
         pool = get(r, ledger, "pool", json_type_object);
         j->pool_position = get_number(r, pool, "position", -JOURNAL_NUMBER_MAX, JOURNAL_NUMBER_MAX);
         if (pool)

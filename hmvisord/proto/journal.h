@@ -43,9 +43,17 @@ typedef struct JournalAccount {
         JournalTicket ticket;
 } JournalAccount;
 
+typedef struct JournalRepricing {
+        uint32_t lot_slow_blocks; /* of the price to come; 0: none is on its way */
+        int8_t last_direction;    /* -1, 0 or 1 */
+        uint8_t holds;
+        bool rests; /* the wait before the next may not be over */
+} JournalRepricing;
+
 typedef struct Journal {
         uint64_t block_bytes;
         uint32_t dram_price, slow_price, lot_dram_blocks, lot_slow_blocks;
+        JournalRepricing repricing; /* all 0: no price ever moved */
         int64_t pool_position;
         JournalTicket pool_ticket;
         JournalAccount *accounts;

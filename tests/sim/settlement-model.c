@@ -15,8 +15,9 @@
  * memory and on disk, keep their invariants. And from every state an ordinary daemon and obedient guests get
  * to the end: no ticket, nothing in escrow, each VM with what it owns.
  *
- * That the search can see a fault is shown by two daemons that have one: one trusts what it asked for
- * instead of what the host sees, one writes its journal too late. Both must be found out.
+ * That the search can see a fault is shown by three daemons that have one: one trusts what it asked for
+ * instead of what the host sees, one writes its journal too late, one lets a new price count before all have
+ * given what it takes of them. All must be found out.
  */
 #include "core/settlement.h"
 
@@ -30,7 +31,15 @@ typedef enum Fault {
         FAULT_NONE,
         FAULT_TRUSTS_REQUESTS,
         FAULT_LATE_JOURNAL,
+        FAULT_EARLY_PRICE,
 } Fault;
+
+/* What a step of the daemon begins beside. */
+typedef enum Begins {
+        BEGINS_NOTHING,
+        BEGINS_TRADES,
+        BEGINS_A_PRICE,
+} Begins;
 
 typedef struct Lots {
         int8_t vm[VMS], pool; /* of each one's ticket */
@@ -45,6 +54,8 @@ typedef struct Instance {
         uint64_t entitled[_TIER_MAX], spare[_TIER_MAX]; /* blocks; spare: of the host */
         Lots starts[6]; /* states that the search begins with; a zero one is the end */
         Lots later;     /* one more clearing, whenever all of its parties are without a ticket */
+        Lots positions; /* that all begin with, instead of tickets */
+        uint8_t prices[3]; /* to come, last one first, whenever that is allowed */
 } Instance;
 
 /* All bytes, without gaps: compared and hashed as such. */
@@ -53,11 +64,16 @@ typedef struct Acct {
         uint8_t delivered, paid, returned, closing, expired;
 } Acct;
 
+typedef struct Book {
+        Acct acct[VMS + 1]; /* the last one is the pool */
+        uint8_t lot, next, expired; /* slow blocks per lot; of the price on its way, 0: none */
+} Book;
+
 typedef struct State {
-        Acct memory[VMS + 1], disk[VMS + 1]; /* the last one is the pool */
+        Book memory, disk;
         uint8_t requested[VMS][_TIER_MAX], size[VMS][_TIER_MAX]; /* blocks */
         uint8_t gone[VMS], frozen[VMS];
-        uint8_t crashes, returns, later; /* left */
+        uint8_t crashes, returns, later, reprices; /* left */
         uint8_t returned;                /* a VM came back: the host may be oversold by it */
 } State;
 
@@ -105,10 +121,15 @@ static Acct acct_of(const Account *a) {
 }
 
 /* accounts: room for VMS of them; the ledger must not be freed. */
-static void ledger_of(const Search *s, const Acct accts[VMS + 1], Account accounts[VMS], Ledger *ret) {
+static void ledger_of(const Search *s, const Book *book, Account accounts[VMS], Ledger *ret) {
         const uint64_t *entitled = s->in->entitled;
+        const Acct *accts = book->acct;
 
-        *ret = (Ledger) { .terms = s->terms, .accounts = accounts, .now = BASE };
+        *ret = (Ledger) { .accounts = accounts, .now = BASE };
+        if (terms_at_price(&s->terms, book->lot, &ret->terms) < 0)
+                abort();
+        ret->repricing.lot_slow_blocks = book->next;
+        ret->repricing.began_at = book->expired ? BASE - s->policy.settle_usec : BASE;
         for (unsigned i = 0; i < s->in->vms; i++) {
                 if (!accts[i].present)
                         continue;
@@ -119,11 +140,14 @@ static void ledger_of(const Search *s, const Acct accts[VMS + 1], Account accoun
         acct_to_account(s, &accts[VMS], &ret->pool);
 }
 
-static void ledger_keep(const Ledger *l, Acct ret[VMS + 1]) {
-        memset(ret, 0, (VMS + 1) * sizeof(*ret));
+static void ledger_keep(const Ledger *l, Book *ret) {
+        memset(ret, 0, sizeof(*ret));
         for (size_t i = 0; i < l->n_accounts; i++)
-                ret[l->accounts[i].id.bytes[0] - 1] = acct_of(&l->accounts[i]);
-        ret[VMS] = acct_of(&l->pool);
+                ret->acct[l->accounts[i].id.bytes[0] - 1] = acct_of(&l->accounts[i]);
+        ret->acct[VMS] = acct_of(&l->pool);
+        ret->lot = (uint8_t) l->terms.lot_slow_blocks;
+        ret->next = (uint8_t) l->repricing.lot_slow_blocks;
+        ret->expired = ret->next != 0 && l->repricing.began_at < BASE;
 }
 
 /* ---- what must hold ---- */
@@ -146,11 +170,11 @@ static uint64_t promised(const Search *s, const State *st, Tier tier) {
         uint64_t bytes = 0;
         Ledger l;
 
-        ledger_of(s, st->memory, accounts, &l);
+        ledger_of(s, &st->memory, accounts, &l);
         for (unsigned i = 0; i < s->in->vms; i++) {
                 const Account *a = st->gone[i] ? NULL : ledger_find(&l, id_of(i));
 
-                bytes += MAX(held(st, i, tier) * BLOCK, a ? account_holding(a, &s->terms, tier) : 0);
+                bytes += MAX(held(st, i, tier) * BLOCK, a ? account_holding(a, &l.terms, tier) : 0);
         }
         return bytes;
 }
@@ -159,11 +183,11 @@ static const char *vm_fault(const Search *s, const State *st, const Ledger *disk
         const uint64_t *entitled = s->in->entitled;
         const Account *a = ledger_find(disk, id_of(i));
 
-        if (terms_value(&s->terms, held(st, i, TIER_DRAM), held(st, i, TIER_SLOW)) >
-            terms_value(&s->terms, entitled[TIER_DRAM], entitled[TIER_SLOW]))
+        if (terms_value(&disk->terms, held(st, i, TIER_DRAM), held(st, i, TIER_SLOW)) >
+            terms_value(&disk->terms, entitled[TIER_DRAM], entitled[TIER_SLOW]))
                 return "a VM holds more than its entitlement is worth";
         for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                uint64_t owned = a ? account_owned(a, &s->terms, tier) / BLOCK : 0;
+                uint64_t owned = a ? account_owned(a, &disk->terms, tier) / BLOCK : 0;
 
                 if (st->requested[i][tier] > MAX(owned, entitled[tier]))
                         return "a VM was asked to have more than the journal gives it";
@@ -182,10 +206,10 @@ static const char *state_fault(const Search *s, const State *st) {
                 if (promised(s, st, tier) > s->capacity[tier])
                         return "more is promised than the host has";
         }
-        ledger_of(s, st->memory, accounts, &l);
+        ledger_of(s, &st->memory, accounts, &l);
         if (ledger_check(&l, &what) < 0)
                 return what;
-        ledger_of(s, st->disk, accounts, &l);
+        ledger_of(s, &st->disk, accounts, &l);
         if (ledger_check(&l, &what) < 0)
                 return what;
         for (unsigned i = 0; i < s->in->vms && !what; i++)
@@ -236,13 +260,32 @@ static unsigned carry_out(const Search *s, State *st, const Ledger *l, const Set
 
                 if (i == (late ? out->n_targets : 0)) {
                         if (changed)
-                                ledger_keep(l, st->disk);
+                                ledger_keep(l, &st->disk);
                         continue;
                 }
                 t = &out->targets[late ? i : i - 1];
                 st->requested[t->id.bytes[0] - 1][t->tier] = (uint8_t) (t->bytes / BLOCK);
         }
         return done;
+}
+
+/* Whether what is to begin can begin now. */
+static bool daemon_begins(const Search *s, State *st, Begins begins, const SettleFacts facts[], size_t n,
+                          Ledger *l) {
+        if (begins == BEGINS_TRADES) {
+                st->later = 0;
+                return lots_open(l, &s->in->later);
+        }
+        return settlement_reprice(l, s->in->prices[--st->reprices], facts, n, s->capacity[TIER_SLOW],
+                                  BASE) >= 0;
+}
+
+/* The planted one: the new price counts from when it was begun. */
+static void price_comes_early(Ledger *l) {
+        if (l->repricing.lot_slow_blocks == 0)
+                return;
+        (void) terms_at_price(&l->terms, l->repricing.lot_slow_blocks, &l->terms);
+        l->repricing.lot_slow_blocks = 0;
 }
 
 static const char *targets_fault(const Search *s, const State *st, const Settlement *out) {
@@ -258,39 +301,41 @@ static const char *targets_fault(const Search *s, const State *st, const Settlem
 }
 
 /* One step of the daemon, which dies after so many effects (LIVES: never). An effect is the journal or one
- * request. clears: with the later clearing. Returns whether it got to the effect that it was to die after,
- * or -EBUSY when it cannot clear now. */
-static int daemon_step(Search *s, State *st, bool clears, unsigned dies_after) {
+ * request. Returns whether it got to the effect that it was to die after, or -EBUSY when that which it
+ * should begin cannot begin now. */
+static int daemon_step(Search *s, State *st, Begins begins, unsigned dies_after) {
         State before = *st;
         SettleFacts facts[VMS];
         Account accounts[VMS];
         Settlement out = { 0 };
-        bool changed = clears;
+        bool changed = begins != BEGINS_NOTHING;
         unsigned done;
         size_t n;
         Ledger l;
 
         for (unsigned i = 0; i < s->in->vms; i++)
-                if (!st->gone[i] && !st->memory[i].present) {
-                        st->memory[i].present = 1; /* it came back, and has an account again */
+                if (!st->gone[i] && !st->memory.acct[i].present) {
+                        st->memory.acct[i].present = 1; /* it came back, and has an account again */
                         changed = true;
                 }
         n = facts_of(s, st, facts);
-        ledger_of(s, st->memory, accounts, &l);
-        if (clears && !lots_open(&l, &s->in->later))
+        ledger_of(s, &st->memory, accounts, &l);
+        if (begins != BEGINS_NOTHING && !daemon_begins(s, st, begins, facts, n, &l))
                 return -EBUSY;
-        st->later = st->later && !clears;
+        if (s->fault == FAULT_EARLY_PRICE)
+                price_comes_early(&l);
         if (settlement_step(&l, &s->policy, facts, n, s->capacity, BASE, &out) < 0)
                 abort();
         if (!s->broken)
                 s->broken = targets_fault(s, st, &out);
         done = carry_out(s, st, &l, &out, changed || out.changed, dies_after);
         if (dies_after == LIVES)
-                ledger_keep(&l, st->memory);
+                ledger_keep(&l, &st->memory);
         else {
-                memcpy(st->memory, st->disk, sizeof(st->memory));
+                st->memory = st->disk;
                 for (unsigned i = 0; i <= VMS; i++)
-                        st->memory[i].expired = 0; /* clocks start anew */
+                        st->memory.acct[i].expired = 0; /* clocks start anew */
+                st->memory.expired = 0;
         }
         settlement_done(&out);
         for (Tier tier = 0; tier < _TIER_MAX && !s->broken; tier++) {
@@ -338,7 +383,8 @@ static void visit(Search *s, const State *st) {
 
 static void time_is_over(State *st) {
         for (unsigned i = 0; i <= VMS; i++)
-                st->memory[i].expired = st->memory[i].lots != 0;
+                st->memory.acct[i].expired = st->memory.acct[i].lots != 0;
+        st->memory.expired = st->memory.next != 0;
 }
 
 static void sizes_configured(const Search *s, State *st, unsigned i) {
@@ -389,21 +435,29 @@ static void visit_vms(Search *s, const State *st) {
 }
 
 static void visit_daemon(Search *s, const State *st) {
+        const bool can[] = { [BEGINS_NOTHING] = true,
+                             [BEGINS_TRADES] = st->later > 0,
+                             [BEGINS_A_PRICE] = st->reprices > 0 };
         State next = *st;
 
-        (void) daemon_step(s, &next, false, LIVES);
-        visit(s, &next);
-        next = *st;
         time_is_over(&next);
         visit(s, &next);
-        next = *st;
-        if (st->later > 0 && daemon_step(s, &next, true, LIVES) >= 0)
-                visit(s, &next);
-        for (unsigned dies_after = 0, more = st->crashes; more > 0; dies_after++) {
+        for (Begins begins = BEGINS_NOTHING; begins <= BEGINS_A_PRICE; begins++) {
                 next = *st;
-                next.crashes--;
-                more = daemon_step(s, &next, false, dies_after) > 0;
-                visit(s, &next);
+                if (can[begins] && daemon_step(s, &next, begins, LIVES) >= 0)
+                        visit(s, &next);
+                for (unsigned dies_after = 0,
+                              more = st->crashes > 0 && can[begins] && begins != BEGINS_TRADES;
+                     more > 0; dies_after++) {
+                        int r;
+
+                        next = *st;
+                        next.crashes--;
+                        r = daemon_step(s, &next, begins, dies_after);
+                        if (r >= 0)
+                                visit(s, &next);
+                        more = r > 0;
+                }
         }
 }
 
@@ -415,7 +469,7 @@ static State fair_next(Search *s, const State *st) {
         State next = *st;
 
         memset(next.frozen, 0, sizeof(next.frozen));
-        (void) daemon_step(s, &next, false, LIVES);
+        (void) daemon_step(s, &next, BEGINS_NOTHING, LIVES);
         for (unsigned i = 0; i < s->in->vms; i++)
                 for (Tier tier = 0; tier < _TIER_MAX; tier++)
                         next.size[i][tier] = next.requested[i][tier];
@@ -430,12 +484,14 @@ static const char *end_fault(const Search *s, const State *st) {
         Ledger l;
 
         for (unsigned i = 0; i <= VMS; i++)
-                if (st->memory[i].lots != 0)
+                if (st->memory.acct[i].lots != 0)
                         return "a ticket, and its escrow, stays for ever";
-        ledger_of(s, st->memory, accounts, &l);
+        if (st->memory.next != 0)
+                return "a price is on its way for ever";
+        ledger_of(s, &st->memory, accounts, &l);
         for (size_t i = 0; i < l.n_accounts && !st->returned; i++)
                 for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                        if (account_owned(&l.accounts[i], &s->terms, tier) !=
+                        if (account_owned(&l.accounts[i], &l.terms, tier) !=
                             st->size[l.accounts[i].id.bytes[0] - 1][tier] * BLOCK)
                                 return "a VM does not get what it owns";
         return NULL;
@@ -471,6 +527,8 @@ static void check_ends(Search *s) {
 
 /* ---- instances ---- */
 
+#define FIRST_WITH_PRICE 3
+
 static const Instance instances[] = {
         { "two VMs, unequal blocks", .vms = 2, .price = 2, .crashes = 2,
           .entitled = { 3, 6 }, .spare = { 1, 2 },
@@ -482,6 +540,14 @@ static const Instance instances[] = {
         { "three VMs, a second clearing", .vms = 3, .price = 1, .crashes = 1,
           .entitled = { 2, 2 }, .spare = { 1, 1 },
           .starts = { { { -2, 1, 1 }, 0 }, { { -2, 1, 0 }, 1 } }, .later = { { 0, 0, -1 }, 1 } },
+        { "two VMs, a price that goes up and down", .vms = 2, .price = 2, .crashes = 2,
+          .entitled = { 3, 6 }, .spare = { 1, 1 }, .positions = { { -1, 2 }, -1 },
+          .prices = { 1, 2, 3 } },
+        { "two hostile VMs, off and on again, a price and a trade", .vms = 2, .price = 1, .hostile = true,
+          .crashes = 1, .returns = 1, .entitled = { 2, 2 }, .spare = { 0, 0 },
+          .positions = { { 1, -1 }, 0 }, .prices = { 2 }, .later = { { -1, 1 }, 0 } },
+        { "three VMs, a price, the pool gives", .vms = 3, .price = 2, .crashes = 1, .entitled = { 2, 3 },
+          .spare = { 0, 3 }, .positions = { { 1, -1, -1 }, 1 }, .prices = { 3, 1 } },
 };
 
 static void search_begin(Search *s, const Lots *lots) {
@@ -492,16 +558,24 @@ static void search_begin(Search *s, const Lots *lots) {
 
         for (unsigned i = 0; i < VMS; i++)
                 st.later = st.later || in->later.vm[i] != 0;
+        while (st.reprices < ELEMENTSOF(in->prices) && in->prices[st.reprices] > 0)
+                st.reprices++;
         for (unsigned i = 0; i < in->vms; i++) {
-                st.memory[i].present = 1;
-                sizes_configured(s, &st, i);
+                st.memory.acct[i].present = 1;
+                st.memory.acct[i].position = in->positions.vm[i];
         }
-        st.memory[VMS].present = 1;
-        ledger_of(s, st.memory, accounts, &l);
+        st.memory.acct[VMS].present = 1;
+        st.memory.acct[VMS].position = in->positions.pool;
+        st.memory.lot = (uint8_t) s->terms.lot_slow_blocks;
+        ledger_of(s, &st.memory, accounts, &l);
+        for (unsigned i = 0; i < in->vms; i++)
+                for (Tier tier = 0; tier < _TIER_MAX; tier++)
+                        st.size[i][tier] = st.requested[i][tier] =
+                                (uint8_t) (account_holding(&accounts[i], &l.terms, tier) / BLOCK);
         if (!lots_open(&l, lots))
                 abort();
-        ledger_keep(&l, st.memory);
-        memcpy(st.disk, st.memory, sizeof(st.disk));
+        ledger_keep(&l, &st.memory);
+        st.disk = st.memory;
         visit(s, &st);
 }
 
@@ -520,6 +594,8 @@ static uint32_t explore(const Instance *in, Fault fault, const char **ret_broken
         s.table = calloc(2 * STATES_MAX, sizeof(*s.table));
         if (!s.states || !s.table)
                 abort();
+        if (in->starts[0].vm[0] == 0)
+                search_begin(&s, &in->starts[0]);
         for (const Lots *lots = in->starts; lots->vm[0] != 0; lots++)
                 search_begin(&s, lots);
         for (uint32_t i = 0; i < s.n && !s.broken; i++) {
@@ -537,9 +613,14 @@ static uint32_t explore(const Instance *in, Fault fault, const char **ret_broken
 }
 
 int main(void) {
-        static const char *const faults[] = {
-                [FAULT_TRUSTS_REQUESTS] = "a daemon that trusts what it asked for",
-                [FAULT_LATE_JOURNAL] = "a daemon that writes its journal too late",
+        static const struct {
+                const char *name;
+                size_t instance;
+        } faults[] = {
+                [FAULT_TRUSTS_REQUESTS] = { "a daemon that trusts what it asked for", 0 },
+                [FAULT_LATE_JOURNAL] = { "a daemon that writes its journal too late", 0 },
+                [FAULT_EARLY_PRICE] = { "a daemon whose price comes before all have given",
+                                        FIRST_WITH_PRICE },
         };
         unsigned test = 0;
         const char *broken;
@@ -552,10 +633,10 @@ int main(void) {
                        broken ? broken : "all is well", n);
                 fflush(stdout);
         }
-        for (Fault f = FAULT_TRUSTS_REQUESTS; f <= FAULT_LATE_JOURNAL; f++) {
-                n = explore(&instances[0], f, &broken);
+        for (Fault f = FAULT_TRUSTS_REQUESTS; f < ELEMENTSOF(faults); f++) {
+                n = explore(&instances[faults[f].instance], f, &broken);
                 printf("%sok %u - %s is found out: %s, in %u states\n", broken ? "" : "not ", ++test,
-                       faults[f], broken ? broken : "it was not", n);
+                       faults[f].name, broken ? broken : "it was not", n);
         }
         return 0;
 }

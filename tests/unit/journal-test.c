@@ -19,6 +19,7 @@ static const Journal sample = {
         .slow_price = 1,
         .lot_dram_blocks = 16,
         .lot_slow_blocks = 64,
+        .repricing = { .lot_slow_blocks = 63, .last_direction = -1, .holds = 4, .rests = true },
         .pool_position = -1,
         .pool_ticket = { .lots = 2, .delivered = 1, .closing = true },
         .accounts =
@@ -39,7 +40,7 @@ static const Journal sample = {
 };
 
 static const char golden[] =
-        "hmvisor-journal 2 974 e4d496c2be4507d2\n"
+        "hmvisor-journal 2 1078 9663af89728f9e99\n"
         "{\n"
         "  \"terms\":{\n"
         "    \"block-bytes\":2097152,\n"
@@ -47,6 +48,12 @@ static const char golden[] =
         "    \"slow-price\":1,\n"
         "    \"lot-dram-blocks\":16,\n"
         "    \"lot-slow-blocks\":64\n"
+        "  },\n"
+        "  \"repricing\":{\n"
+        "    \"lot-slow-blocks\":63,\n"
+        "    \"last-direction\":-1,\n"
+        "    \"holds\":4,\n"
+        "    \"rests\":true\n"
         "  },\n"
         "  \"pool\":{\n"
         "    \"position\":-1,\n"
@@ -105,6 +112,10 @@ static void assert_same(const Journal *a, const Journal *b) {
         assert_int_equal(a->slow_price, b->slow_price);
         assert_int_equal(a->lot_dram_blocks, b->lot_dram_blocks);
         assert_int_equal(a->lot_slow_blocks, b->lot_slow_blocks);
+        assert_int_equal(a->repricing.lot_slow_blocks, b->repricing.lot_slow_blocks);
+        assert_int_equal(a->repricing.last_direction, b->repricing.last_direction);
+        assert_int_equal(a->repricing.holds, b->repricing.holds);
+        assert_int_equal(a->repricing.rests, b->repricing.rests);
         assert_int_equal(a->pool_position, b->pool_position);
         assert_same_ticket(&a->pool_ticket, &b->pool_ticket);
         assert_int_equal(a->n_accounts, b->n_accounts);
@@ -262,6 +273,7 @@ static void assert_body_refused(const char *body, const char *expected) {
 #define REST_1(direction)                                                                                   \
         "\"entitled-dram-blocks\":1,\"entitled-slow-blocks\":1,\"position\":0,\"last-direction\":" direction
 #define REST REST_1("0") ",\"rests\":true,\"withdraws\":false,\"command\":0,\"refusals\":0"
+#define WITH_REPRICING(r) "{" TERMS ",\"repricing\":" r "," POOL ",\"accounts\":[]}"
 #define WITH_TICKET(t) "{" TERMS ",\"pool\":{\"position\":0,\"ticket\":" t "},\"accounts\":[]}"
 #define WITH_ACCOUNT(a) "{" TERMS "," POOL ",\"accounts\":[" a "]}"
 
@@ -342,6 +354,22 @@ static void test_bodies(void **state) {
                                          "\"command\":0,\"refusals\":256}"),
                             bounds);
 
+        assert_body_refused(
+                WITH_REPRICING("{\"lot-slow-blocks\":0,\"last-direction\":1,\"holds\":0,\"rests\":false}"),
+                NULL);
+        assert_body_refused(WITH_REPRICING("{\"lot-slow-blocks\":0,\"last-direction\":1,\"holds\":0}"),
+                            missing);
+        assert_body_refused(WITH_REPRICING("7"), missing);
+        assert_body_refused(
+                WITH_REPRICING("{\"lot-slow-blocks\":-1,\"last-direction\":1,\"holds\":0,\"rests\":true}"),
+                bounds);
+        assert_body_refused(
+                WITH_REPRICING("{\"lot-slow-blocks\":1,\"last-direction\":2,\"holds\":0,\"rests\":true}"),
+                bounds);
+        assert_body_refused(
+                WITH_REPRICING("{\"lot-slow-blocks\":1,\"last-direction\":1,\"holds\":256,\"rests\":true}"),
+                bounds);
+
         assert_body_refused(WITH_ACCOUNT("{\"id\":1," REST "}"), missing);
         assert_body_refused(WITH_ACCOUNT("{\"id\":\"\"," REST "}"), uuid);
         assert_body_refused(WITH_ACCOUNT("{\"id\":\"10325476-98ba-dcfe-0102-03040506070\"," REST "}"), uuid);
@@ -399,11 +427,11 @@ static void test_headers(void **state) {
                 { "hmvisor-journal 2", "its first line is damaged" },
                 { "hmvisor-journal 2 0", "its first line is damaged" },
                 { "hmvisor-journal 2 0 0", "it is cut off, or something was added" },
-                { "hmvisor-journal 2 973 e4d496c2be4507d2", "it is cut off, or something was added" },
-                { "hmvisor-journal 2 974 e4d496c2be4507d3", "its checksum does not fit: it was changed" },
-                { "hmvisor-journal 2 974 e4d496c2be4507d2 more", "its first line is damaged" },
-                { "hmvisor-journal 2  974 e4d496c2be4507d2", "its first line is damaged" },
-                { "hmvisor-journal 2 974 E4D496C2BE4507D2", "its first line is damaged" },
+                { "hmvisor-journal 2 1077 9663af89728f9e99", "it is cut off, or something was added" },
+                { "hmvisor-journal 2 1078 9663af89728f9e98", "its checksum does not fit: it was changed" },
+                { "hmvisor-journal 2 1078 9663af89728f9e99 more", "its first line is damaged" },
+                { "hmvisor-journal 2  1078 9663af89728f9e99", "its first line is damaged" },
+                { "hmvisor-journal 2 1078 9663AF89728F9E99", "its first line is damaged" },
                 { "hmvisor-journal 2 99999999999999999999 0", "it is cut off, or something was added" },
         };
 

@@ -44,6 +44,7 @@ static int setup(void **state) {
         a->withdraws = true;
         a->refusals = 3;
         r->ledger.pool.position = -1;
+        r->ledger.repricing = (Repricing) { .ended_at = 99, .last_direction = -1, .holds = 2 };
         r->ledger.now = 5678;
         assert_return_code(settlement_open(&r->ledger, id_of(0), -2, 5000), 0);
         assert_return_code(settlement_open(&r->ledger, r->ledger.pool.id, 2, 5000), 0);
@@ -81,6 +82,8 @@ static void test_back_again(void **state) {
         ledger_find(&r->ledger, id_of(1))->ended_at = 1; /* it rests */
         assert_memory_equal(&back.terms, &r->ledger.terms, sizeof(back.terms));
         assert_int_equal(back.now, 0);
+        r->ledger.repricing.ended_at = 1;
+        assert_memory_equal(&back.repricing, &r->ledger.repricing, sizeof(back.repricing));
         assert_int_equal(back.n_accounts, r->ledger.n_accounts);
         for (size_t i = 0; i <= back.n_accounts; i++) {
                 const Account *a = i < back.n_accounts ? &back.accounts[i] : &back.pool;
@@ -115,6 +118,19 @@ static void test_damaged(void **state) {
                                "is damaged (it does not begin as a journal does); put back a good one, or "
                                "remove it"));
         assert_null(back.accounts);
+}
+
+/* Without trades, which do not go together. */
+static void test_a_price_on_its_way(void **state) {
+        Rig *r = *state;
+        _cleanup_(ledger_done) Ledger back = {};
+
+        ledger_find(&r->ledger, id_of(0))->ticket = r->ledger.pool.ticket = (Ticket) { 0 };
+        r->ledger.repricing.lot_slow_blocks = 63;
+        assert_return_code(ledger_check(&r->ledger, NULL), 0);
+        assert_return_code(ledger_store(r->file, &r->ledger, NULL), 0);
+        assert_return_code(ledger_load(r->file, &back, NULL), 0);
+        assert_int_equal(back.repricing.lot_slow_blocks, 63);
 }
 
 /* It is as good as it was: whoever removed it would lose who owns what. */
@@ -165,6 +181,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
                 TEST(test_back_again),
+                TEST(test_a_price_on_its_way),
                 TEST(test_damaged),
                 TEST(test_of_a_later_version),
                 TEST(test_senseless),
