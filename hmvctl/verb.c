@@ -32,7 +32,7 @@ static const struct {
         [OPTION_KIND] = { "KIND", "a kind of event" },
         [OPTION_SWITCH] = { "on|off", "on or off" },
         [OPTION_NAME] = { "NAME", "a name" },
-        [OPTION_FILE] = { "FILE", "a file name" },
+        [OPTION_FILE] = { "PATH", "a path" },
         [OPTION_KEYS] = { "KEY", "keys" },
         [OPTION_SETTINGS] = { "KEY=VALUE", "settings such as RateCap=64M" },
         [OPTION_TOPIC] = { "VERB|GROUP", "a verb or a group" },

@@ -7,6 +7,7 @@
 #include "base/units.h"
 #include "client.h"
 #include "config.h"
+#include "doctor.h"
 #include "table.h"
 
 static const char *number_or_dash(json_object *object, const char *key, const char *unit,
@@ -91,6 +92,16 @@ const Verb verbs_host[] = {
                 "they cost to reach. A tier with '?' is a guess that is not used until it is configured.",
                 { { 0 } },
                 run_tiers,
+                0,
+        },
+        {
+                "doctor",
+                "look for what stands in the way, and say what to do",
+                "Looks at the host, the daemon and all domains, and prints a line for each finding: ok, "
+                "warning or problem, the thing, what is with it, and the remedy. Works without hmvisord, "
+                "too, as far as the host's own files go. The status is 19 when there is a problem.",
+                { { "root", OPTION_FILE, 0, "look for the host's files below this folder (for tests)" } },
+                run_doctor,
                 0,
         },
         {

@@ -131,7 +131,7 @@ struct Domain {
         size_t n_decisions;            /* ever; the last ones are kept */
         char mover[16];
         usec_t counters_told;
-        usec_t order_sent;             /* of the order under way; 0: none */
+        usec_t order_sent;             /* of the last order */
         DomainMetrics metrics;
 };
 

@@ -24,13 +24,9 @@ void metrics_order_sent(Domain *d) {
         d->order_sent = manager_now(d->manager);
 }
 
-/* Of an order of this incarnation: what was under way when the guest went away is never acknowledged. */
+/* Once for each order sent; what was under way when the guest went away is never acknowledged. */
 void metrics_order_acknowledged(Domain *d) {
-        usec_t now = manager_now(d->manager);
-
-        if (d->order_sent > 0 && now >= d->order_sent)
-                latency_add(&d->metrics.order_latency, now - d->order_sent);
-        d->order_sent = 0;
+        latency_add(&d->metrics.order_latency, manager_now(d->manager) - d->order_sent);
 }
 
 void metrics_trade_ended(Domain *d, const Ticket *t, const Terms *terms) {

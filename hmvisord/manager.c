@@ -379,6 +379,7 @@ static void view_agent(const Domain *d, DomainView *v) {
         if (p) {
                 snprintf(v->agent_version, sizeof(v->agent_version), "%s", p->version);
                 snprintf(v->agent_kernel, sizeof(v->agent_kernel), "%s", p->kernel);
+                snprintf(v->agent_online_policy, sizeof(v->agent_online_policy), "%s", p->online_policy);
         }
         for (size_t i = 0; i < v->n_cells; i++) {
                 v->cells[i].guest_total_bytes = v->cells[i].guest_free_bytes = UINT64_MAX;

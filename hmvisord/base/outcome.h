@@ -28,7 +28,8 @@
         X(NO_DAEMON, "NoDaemon", 15, "hmvisord cannot be reached")                                     \
         X(DENIED, "AccessDenied", 16, "polkit did not allow it")                                       \
         X(UNSUPPORTED, "NotSupported", 17, "the domain or host cannot do this")                        \
-        X(TIMED_OUT, "TimedOut", 18, "no answer in time")
+        X(TIMED_OUT, "TimedOut", 18, "no answer in time")                                              \
+        X(PROBLEM, "Problem", 19, "doctor found a problem")
 
 typedef enum OutcomeCode {
 #define X(code, name, exit_code, meaning) OUTCOME_##code,

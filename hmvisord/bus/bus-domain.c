@@ -339,6 +339,7 @@ const sd_bus_vtable domain_vtable[] = {
         WHOLE("Cells", "aa{sv}", property_cells),
         STATE("AgentVersion", "s", property_text, agent_version),
         STATE("AgentKernel", "s", property_text, agent_kernel),
+        STATE("AgentOnlinePolicy", "s", property_text, agent_online_policy),
         STATE("TrackingState", "s", property_text, tracking_state),
         STATE("TrackingLog", "s", property_text, tracking_log),
         STATE("Epochs", "t", NULL, totals.epochs),
@@ -371,8 +372,9 @@ static void emit_changed(Bus *b, const char *uuid, const char *const *names) {
 
 void bus_emit_domain_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
-                "Name",  "Id",           "Phase",       "Reason",        "Bound",       "Managed", "Policy",
-                "Cells", "AgentVersion", "AgentKernel", "TrackingState", "TrackingLog", NULL,
+                "Name",          "Id",          "Phase", "Reason",       "Bound",
+                "Managed",       "Policy",      "Cells", "AgentVersion", "AgentKernel", "AgentOnlinePolicy",
+                "TrackingState", "TrackingLog", NULL,
         };
 
         emit_changed(b, uuid, names);

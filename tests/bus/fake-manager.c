@@ -25,6 +25,7 @@ struct Manager {
         ManagerHooks hooks;
         DomainView domains[FAKE_DOMAINS_MAX];
         size_t n;
+        char market_reason[128];
 };
 
 static const char *const phases[] = { "discovered", "probing", "observing", "managed", "degraded", "gone" };
@@ -103,6 +104,7 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         snprintf(v->mover, sizeof(v->mover), "damon");
         snprintf(v->agent_version, sizeof(v->agent_version), "0.1.0");
         snprintf(v->agent_kernel, sizeof(v->agent_kernel), "6.12.0");
+        snprintf(v->agent_online_policy, sizeof(v->agent_online_policy), "online_movable");
         v->tracking_epochs = 600;
         v->tracking_dropped = 1;
         v->tracking_cost_ns = 1234567890;
@@ -333,6 +335,7 @@ void manager_market_get(const Manager *m, MarketView *ret) {
                 .clearing = { .pool = -1, .demand = 3, .supply = 2, .traded = 3 },
                 .pool_position = -1,
         };
+        snprintf(ret->reason, sizeof(ret->reason), "%s", m->market_reason);
 }
 
 /* How a trade of "hot" goes on, a step at each look at it: it waits for a clearing, gives, is paid, and has
@@ -464,6 +467,18 @@ static int command_phase(Manager *m, char *args) {
         return -EINVAL;
 }
 
+/* What doctor looks at: "guest NAME LOG [ONLINE-POLICY]". */
+static int command_guest(Manager *m, char *args) {
+        DomainView *v = find_name(m, strsep(&args, " "));
+        const char *log = strsep(&args, " ");
+
+        if (!v || !log)
+                return -EINVAL;
+        snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", log);
+        snprintf(v->agent_online_policy, sizeof(v->agent_online_policy), "%s", args ?: "");
+        return 0;
+}
+
 static int command_event(Manager *m, char *args) {
         ManagerEvent e = { .realtime = UINT64_C(1700000000000000), .name = "", .uuid = "" };
         DomainView *v = find_name(m, strsep(&args, " "));
@@ -493,6 +508,12 @@ int fake_manager_command(Manager *m, char *line) {
                 settling.step = 0;
                 settling.vanishes = streq(line, "vanish");
                 settling.got = atoi(line);
+                return 0;
+        }
+        if (streq(verb, "guest"))
+                return command_guest(m, line);
+        if (streq(verb, "market")) {
+                snprintf(m->market_reason, sizeof(m->market_reason), "%s", line);
                 return 0;
         }
         if (streq(verb, "connected")) {

@@ -8,5 +8,6 @@
 #include "manager.h"
 
 /* One line of script: "phase NAME PHASE [REASON]", "counters NAME PROMOTED DEMOTED", "add NAME", "remove
- * NAME", "event NAME KIND MESSAGE", "connected yes|no". Returns 0 or -EINVAL. */
+ * NAME", "event NAME KIND MESSAGE", "guest NAME LOG [ONLINE-POLICY]", "market REASON", "connected yes|no".
+ * Returns 0 or -EINVAL. */
 int fake_manager_command(Manager *m, char *line);

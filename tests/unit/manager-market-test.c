@@ -199,6 +199,21 @@ static void test_trade(void **state) {
         teardown(&f);
 }
 
+/* What came of a trade that others took a part of. */
+static void test_metrics_of_a_part(void **state) {
+        const Ticket ticket = { .lots = 3, .delivered = 2, .paid = 2, .closing = true };
+        const MarketPolicy policy = market_policy_default();
+        Domain d = { .id = 1 };
+        Terms terms;
+
+        assert_int_equal(terms_make(&policy, &terms), 0);
+        metrics_trade_ended(&d, &ticket, &terms);
+        assert_int_equal(d.metrics.trades[TRADE_PARTIAL], 1);
+        assert_int_equal(d.metrics.bought_bytes[TIER_DRAM], 2 * terms_lot_bytes(&terms, TIER_DRAM));
+        assert_int_equal(d.metrics.sold_bytes[TIER_SLOW], 2 * terms_lot_bytes(&terms, TIER_SLOW));
+        assert_int_equal(d.metrics.sold_bytes[TIER_DRAM], 0);
+}
+
 static void test_guest_refuses(void **state) {
         Fixture f;
 
@@ -659,6 +674,7 @@ static void test_dry_run(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_trade),
+                cmocka_unit_test(test_metrics_of_a_part),
                 cmocka_unit_test(test_guest_refuses),
                 cmocka_unit_test(test_unplugged_is_not_given),
                 cmocka_unit_test(test_restart),
