@@ -8,9 +8,14 @@
  * A withdrawal is a command of the VM's owner, not a wish that the host guesses: a VM that has one is tried
  * with every smaller withdrawal and with every wish without; a VM that has none is not given one.
  *
- * That the search can find a gain is shown by two rules that are known to have one: shares in proportion to
- * the wishes, and the largest wish first. (Plain first come, first served is no example: it is unfair, yet
- * as nobody can move forward in the queue by its wish, nobody gains by an untrue one.)
+ * That the search can find a gain is shown by three rules that are known to have one: first come, first
+ * served, shares in proportion to the wishes, and the largest wish first.
+ *
+ * First come, first served has one where requests are served whole or not at all, as memory mostly is: one
+ * that does not fit any more is passed over, so who comes late does better by asking for what is left than
+ * for what it wants. Where a request may also be served in part, the rule is unfair, and truthful: everybody
+ * gets the lesser of its wish and what those before it left, and by its wish nobody moves forward. The
+ * search must find that, too: no gain.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -41,6 +46,43 @@ static int side_of(const Offer offers[], size_t n, const PoolOffer *pool, int64_
                      (int64_t) (demand >= supply ? pool->sells_at_most : pool->buys_at_most);
         *ret_there = MIN(*ret_there, *ret_wanted);
         return demand >= supply ? 1 : -1;
+}
+
+/* In the order of the offers; whole: one that does not fit is passed over. What is taken comes from the
+ * other side, first come, first served as well. */
+static void clear_first_come(const Offer offers[], size_t n, const PoolOffer *pool, bool whole,
+                             int64_t ret_lots[]) {
+        int64_t wanted, there, taken = 0, from_pool;
+        int side = side_of(offers, n, pool, &wanted, &there);
+
+        from_pool = (int64_t) (side > 0 ? pool->sells_at_most : pool->buys_at_most);
+        for (size_t i = 0; i < n; i++) {
+                int64_t wish = MAX(offers[i].wish * side, INT64_C(0));
+                int64_t gets = wish <= there - taken ? wish : whole ? 0 : there - taken;
+
+                ret_lots[i] = gets * side;
+                taken += gets;
+        }
+        taken = whole ? MAX(taken - from_pool, INT64_C(0)) : INT64_MAX;
+        for (size_t i = 0; i < n; i++)
+                if (offers[i].wish * side < 0) {
+                        int64_t gives = MIN(-offers[i].wish * side, taken);
+
+                        ret_lots[i] = -gives * side;
+                        taken -= gives;
+                }
+}
+
+static int clear_first_come_whole(const Offer offers[], size_t n, const PoolOffer *pool, uint64_t epoch,
+                                  int64_t ret_lots[], Clearing *ret) {
+        clear_first_come(offers, n, pool, true, ret_lots);
+        return 0;
+}
+
+static int clear_first_come_in_part(const Offer offers[], size_t n, const PoolOffer *pool, uint64_t epoch,
+                                    int64_t ret_lots[], Clearing *ret) {
+        clear_first_come(offers, n, pool, false, ret_lots);
+        return 0;
 }
 
 static int clear_in_proportion(const Offer offers[], size_t n, const PoolOffer *pool, uint64_t epoch,
@@ -175,6 +217,21 @@ static void test_no_gain(void **state) {
         assert_true(s.reports > 10 * MARKETS);
 }
 
+static void test_finds_gain_first_come(void **state) {
+        Search s = search(clear_first_come_whole, MARKETS / 10, false);
+
+        describe(&s);
+        assert_true(s.gains > 0);
+        assert_true(llabs(s.stated) < llabs(s.peak)); /* by asking for less than it wants */
+}
+
+static void test_first_come_in_part_has_none(void **state) {
+        Search s = search(clear_first_come_in_part, MARKETS / 10, false);
+
+        describe(&s);
+        assert_int_equal(s.gains, 0);
+}
+
 static void test_finds_gain_in_proportion(void **state) {
         Search s = search(clear_in_proportion, MARKETS / 10, false);
 
@@ -192,6 +249,8 @@ static void test_finds_gain_largest_first(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_no_gain),
+                cmocka_unit_test(test_finds_gain_first_come),
+                cmocka_unit_test(test_first_come_in_part_has_none),
                 cmocka_unit_test(test_finds_gain_in_proportion),
                 cmocka_unit_test(test_finds_gain_largest_first),
         };
