@@ -17,7 +17,7 @@
 #include "config.h"
 #include "doctor.h"
 
-#define PROGRAM_MSEC 10000
+#define PROGRAM_MSEC 5000
 #define VERSION(major, minor) ((major) * 1000U + (minor))
 
 /* The floors that README.md states; of the kernel, the first one with a dirty ring on x86. The extension

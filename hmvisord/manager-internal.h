@@ -21,6 +21,7 @@
 
 #include <uthash.h>
 
+#include "base/log.h"
 #include "io/agent-link.h"
 #include "io/source.h"
 #include "io/virt.h"
@@ -81,6 +82,7 @@ typedef struct Market {
         JournalFile *journal;          /* NULL: not opened yet */
         bool listed;                   /* all domains that run are known */
         bool unsaved;                  /* the ledger is newer than the journal */
+        bool journal_failed;           /* to be read or written, the last time */
         usec_t tiers_known;
         uint64_t tier_bytes[_TIER_MAX];
         uint64_t capacity[_TIER_MAX];  /* what domains of the market may hold, as last told to the core */
@@ -157,11 +159,16 @@ typedef struct DomainCall DomainCall;
 usec_t manager_now(Manager *m);
 Domain *manager_domain(const Manager *m, const char *uuid);
 Domain *manager_domain_by_key(Manager *m, uint64_t key);
-void manager_tell(Manager *m, const Domain *d, const char *kind, const char *format, ...) _printf_(4, 5);
+void manager_tell_event(Manager *m, const Domain *d, LogEvent event, int level, const char *kind,
+                        const char *format, ...) _printf_(6, 7);
+#define manager_tell(m, d, kind, ...)                                                                      \
+        manager_tell_event(m, d, LOG_EVENT_NONE, LOG_INFO, kind, __VA_ARGS__)
 void manager_conf_for_domain(const Manager *m, DomainPolicy *ret);
 
 /* manager-phase.c */
 bool phase_may_follow(Phase from, Phase to);
+/* What is worth an id in the journal. */
+LogEvent phase_event(Phase from, Phase to, bool tracking_failed);
 /* The one place that changes a phase. Returns true when phase or reason changed, -EINVAL as false is a bug:
  * it logs. */
 bool domain_set_phase(Domain *d, Phase phase, const char *reason);
@@ -239,4 +246,5 @@ void market_done(Manager *m);
 void market_answer(Manager *m);        /* after each tick */
 void market_drop_asks(Manager *m);
 /* Entitlements that the host or the domain could never hold, floors and ceilings that nothing could meet. */
+LogEvent market_event(const SettleEvent *e);
 int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o);

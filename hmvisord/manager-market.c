@@ -191,16 +191,21 @@ static void market_fault(Manager *m, const Outcome *o) {
         if (streq(m->market.fault.text, o->text))
                 return;
         m->market.fault = *o;
-        if (o->code == OUTCOME_OK)
-                return;
-        log_error("The market stands still: %s", o->text);
-        manager_tell(m, NULL, "market", "the market stands still: %s", o->text);
+        if (o->code != OUTCOME_OK)
+                manager_tell_event(m, NULL,
+                                   m->market.journal_failed ? LOG_EVENT_JOURNAL_FAILED
+                                                            : LOG_EVENT_MARKET_HALTED,
+                                   LOG_ERR, "market", "the market stands still: %s", o->text);
+        else if (m->conf->host.market.enabled)
+                manager_tell_event(m, NULL, LOG_EVENT_MARKET_RESUMED, LOG_NOTICE, "market",
+                                   "the market goes on");
 }
 
 static int market_save(Manager *m, Outcome *o) {
         int r;
 
         r = ledger_store(m->market.journal, trade_ledger(core_get_trade(m->core)), o);
+        m->market.journal_failed = r < 0;
         if (r >= 0)
                 m->market.unsaved = false;
         return r;
@@ -230,6 +235,19 @@ static int market_load(Manager *m, Outcome *o) {
 
 /* ---- carrying out ---- */
 
+LogEvent market_event(const SettleEvent *e) {
+        switch (e->type) {
+        case SETTLE_LATE:
+                return LOG_EVENT_TRADE_LATE;
+        case SETTLE_RETURNED:
+                return LOG_EVENT_TRADE_RETURNED;
+        case SETTLE_ENDED: /* of nothing: why was said before */
+                return e->ticket.paid > 0 ? LOG_EVENT_TRADE_SETTLED : LOG_EVENT_NONE;
+        default:
+                return LOG_EVENT_NONE;
+        }
+}
+
 static void tell_event(Manager *m, const SettleEvent *e) {
         Domain *d = market_domain(m, &e->id);
         char text[256];
@@ -241,7 +259,7 @@ static void tell_event(Manager *m, const SettleEvent *e) {
         if (d && e->type == SETTLE_GONE)
                 manager_tell(m, d, "trade", "is out of the market");
         else if (d) {
-                manager_tell(m, d, "trade", "%s", text);
+                manager_tell_event(m, d, market_event(e), LOG_INFO, "trade", "%s", text);
                 if (e->type == SETTLE_LATE) /* why it rests, for explain */
                         decision_keep_text(d, text);
         } else if (e->type == SETTLE_REPRICED || e->type == SETTLE_PRICE_KEPT)
@@ -294,6 +312,7 @@ static int market_prepare(Manager *m, Inputs *in, Outcome *o) {
 
         if (!m->market.journal) {
                 r = market_load(m, o);
+                m->market.journal_failed = r < 0;
                 if (r < 0)
                         return r;
         }

@@ -33,8 +33,19 @@ bool phase_may_follow(Phase from, Phase to) {
         return from < _PHASE_MAX && to < _PHASE_MAX && transitions[from][to];
 }
 
+LogEvent phase_event(Phase from, Phase to, bool tracking_failed) {
+        if (to == PHASE_DEGRADED)
+                return tracking_failed ? LOG_EVENT_TRACKING_FAILED : LOG_EVENT_DOMAIN_DEGRADED;
+        if (from == PHASE_DEGRADED && (to == PHASE_OBSERVING || to == PHASE_MANAGED))
+                return LOG_EVENT_DOMAIN_RECOVERED;
+        if (to == PHASE_MANAGED)
+                return from == to ? LOG_EVENT_NONE : LOG_EVENT_DOMAIN_MANAGED;
+        return from == PHASE_MANAGED && to == PHASE_OBSERVING ? LOG_EVENT_DOMAIN_UNMANAGED : LOG_EVENT_NONE;
+}
+
 bool domain_set_phase(Domain *d, Phase phase, const char *reason) {
-        bool changed = phase != d->phase;
+        bool changed = phase != d->phase, failed = d->source && source_health(d->source) == SOURCE_FAILED;
+        LogEvent event = phase_event(d->phase, phase, failed);
 
         if (!changed && streq(reason, d->reason))
                 return false;
@@ -46,7 +57,8 @@ bool domain_set_phase(Domain *d, Phase phase, const char *reason) {
         }
         d->phase = phase;
         snprintf(d->reason, sizeof(d->reason), "%s", reason);
-        manager_tell(d->manager, d, "phase", "%s%s%s", phase_to_string(phase), *reason ? ": " : "", reason);
+        manager_tell_event(d->manager, d, event, phase == PHASE_DEGRADED ? LOG_NOTICE : LOG_INFO, "phase",
+                           "%s%s%s", phase_to_string(phase), *reason ? ": " : "", reason);
         if (d->manager->hooks.domain_changed && phase != PHASE_GONE)
                 d->manager->hooks.domain_changed(d->uuid, d->manager->hooks.userdata);
         return true;

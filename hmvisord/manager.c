@@ -39,7 +39,8 @@ void manager_conf_for_domain(const Manager *m, DomainPolicy *ret) {
 }
 
 /* One line in the journal and one event on the bus. */
-void manager_tell(Manager *m, const Domain *d, const char *kind, const char *format, ...) {
+void manager_tell_event(Manager *m, const Domain *d, LogEvent event, int level, const char *kind,
+                        const char *format, ...) {
         uint64_t now = 0;
         char text[1024];
         va_list ap;
@@ -50,9 +51,9 @@ void manager_tell(Manager *m, const Domain *d, const char *kind, const char *for
         if (m->freeing)
                 return;
         if (d)
-                log_full(LOG_INFO, 0, d->name, d->uuid, "Domain '%s': %s", d->name, text);
+                (void) log_event(event, level, 0, d->name, d->uuid, "Domain '%s': %s", d->name, text);
         else
-                log_info("%s", text);
+                (void) log_event(event, level, 0, NULL, NULL, "%s", text);
         (void) sd_event_now(m->event, CLOCK_REALTIME, &now);
         if (m->hooks.event)
                 m->hooks.event(&(ManagerEvent) {

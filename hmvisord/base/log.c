@@ -7,6 +7,7 @@
 
 #include <stdarg.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <systemd/sd-journal.h>
 
 static int max_level = LOG_INFO;
@@ -34,7 +35,36 @@ static bool stderr_is_journal(void) {
         return cached;
 }
 
-int log_full(int level, int error, const char *domain, const char *uuid, const char *format, ...) {
+static void field_add(struct iovec *fields, size_t *n, char *buf, size_t size, const char *name,
+                      const char *value) {
+        snprintf(buf, size, "%s=%s", name, value);
+        fields[(*n)++] = (struct iovec) { .iov_base = buf, .iov_len = strlen(buf) };
+}
+
+static void journal_send(LogEvent event, int level, const char *domain, const char *uuid, const char *text) {
+        static const char *const ids[_LOG_EVENT_MAX] = {
+#define X(name, id) [LOG_EVENT_##name] = id,
+                LOG_EVENTS(X)
+#undef X
+        };
+        char message[2060], priority[24], id[48], name[300], uuid_field[64], number[12];
+        struct iovec fields[5];
+        size_t n = 0;
+
+        snprintf(number, sizeof(number), "%i", level);
+        field_add(fields, &n, message, sizeof(message), "MESSAGE", text);
+        field_add(fields, &n, priority, sizeof(priority), "PRIORITY", number);
+        if (event != LOG_EVENT_NONE)
+                field_add(fields, &n, id, sizeof(id), "MESSAGE_ID", ids[event]);
+        if (domain) {
+                field_add(fields, &n, name, sizeof(name), "HMVISOR_DOMAIN", domain);
+                field_add(fields, &n, uuid_field, sizeof(uuid_field), "HMVISOR_DOMAIN_UUID", uuid ?: "");
+        }
+        (void) sd_journal_sendv(fields, (int) n);
+}
+
+int log_event(LogEvent event, int level, int error, const char *domain, const char *uuid, const char *format,
+              ...) {
         char text[2048];
         va_list ap;
 
@@ -50,13 +80,9 @@ int log_full(int level, int error, const char *domain, const char *uuid, const c
 
                 snprintf(text + n, sizeof(text) - n, ": %s", strerror(error));
         }
-        if (stderr_is_journal()) {
-                if (domain)
-                        (void) sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", level, "HMVISOR_DOMAIN=%s",
-                                               domain, "HMVISOR_DOMAIN_UUID=%s", uuid ? uuid : "", NULL);
-                else
-                        (void) sd_journal_send("MESSAGE=%s", text, "PRIORITY=%i", level, NULL);
-        } else
+        if (stderr_is_journal())
+                journal_send(event, level, domain, uuid, text);
+        else
                 fprintf(stderr, "%s\n", text);
         return -error;
 }

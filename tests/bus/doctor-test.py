@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 import tempfile
+import time
 import unittest
 
 from harness import BusTest
@@ -116,6 +117,12 @@ class Host(Base):
     def test_program_that_floods(self):
         self.put('usr/bin/qemu-system-x86_64', '#!/bin/sh\nexec yes "QEMU emulator version 10.1"\n')
         self.one('qemu', 'ok', '10.1')
+
+    def test_program_that_hangs(self):
+        self.put('usr/sbin/libvirtd', '#!/bin/sh\nexec sleep 60\n')
+        before = time.monotonic()
+        self.one('libvirt', 'problem', 'tells its version')
+        self.assertLess(time.monotonic() - before, 40)
 
     def test_root_and_host_exclude_each_other(self):
         self.assertEqual(self.run_hmvctl('-H', 'far', 'doctor', '--root', '/x')[0], 2)

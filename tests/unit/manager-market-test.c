@@ -39,6 +39,18 @@ int __wrap_sd_event_now(sd_event *event, clockid_t clock, uint64_t *ret) {
         return r;
 }
 
+/* Which ids the journal would get. */
+static unsigned logged[_LOG_EVENT_MAX];
+
+int __wrap_log_event(LogEvent event, int level, int error, const char *domain, const char *uuid,
+                     const char *format, ...) _printf_(6, 7);
+
+int __wrap_log_event(LogEvent event, int level, int error, const char *domain, const char *uuid,
+                     const char *format, ...) {
+        logged[event]++;
+        return -abs(error);
+}
+
 static void on_event(const ManagerEvent *e, void *userdata) {
         Fixture *f = userdata;
         size_t used = strlen(f->events);
@@ -64,6 +76,7 @@ static void setup_with(Fixture *f, const char *words, usec_t settle) {
         root_make();
         host_make(1024 * MIB, 2048 * MIB);
         *f = (Fixture){};
+        memset(logged, 0, sizeof(logged));
         fake_reset();
         domain_bind(0);
         settle_usec = settle;
@@ -185,6 +198,8 @@ static void test_trade(void **state) {
         assert_string_equal(history[0].name, "vm");
         assert_non_null(strstr(f.events, "trade: asked to trade: sells 3 lots"));
         assert_non_null(strstr(f.events, "trade: ended its trade at 3 of 3 lots of 32 MiB DRAM"));
+        assert_int_equal(logged[LOG_EVENT_TRADE_SETTLED], 1);
+        assert_int_equal(logged[LOG_EVENT_TRADE_LATE] + logged[LOG_EVENT_TRADE_RETURNED], 0);
         assert_int_equal(metrics(&f).trades[TRADE_WHOLE], 1);
         assert_int_equal(metrics(&f).sold_bytes[TIER_DRAM], 3 * LOT);
         assert_int_equal(metrics(&f).bought_bytes[TIER_SLOW], 12 * LOT);
@@ -226,6 +241,9 @@ static void test_guest_refuses(void **state) {
         assert_int_equal(fake.n_updates, 2);
         assert_int_equal(holding(&f).trade.account.position, 0);
         assert_non_null(strstr(f.events, "1 of 1 lot of 32 MiB DRAM did not come"));
+        assert_int_equal(logged[LOG_EVENT_TRADE_LATE], 1);
+        assert_int_equal(logged[LOG_EVENT_TRADE_SETTLED], 0); /* nothing was */
+        assert_int_equal(market_event(&(SettleEvent) { .type = SETTLE_RETURNED }), LOG_EVENT_TRADE_RETURNED);
         assert_int_equal(metrics(&f).trades[TRADE_NOTHING], 1);
         assert_int_equal(metrics(&f).sold_bytes[TIER_DRAM], 0);
         teardown(&f);
@@ -404,12 +422,16 @@ static void test_journal_fails(void **state) {
         assert_non_null(strstr(v.reason, "journal"));
         trade_fails(&f, -(int64_t) LOT, OUTCOME_FAILED, "the market stands still");
         assert_null(strstr(strstr(f.events, "stands still") + 1, "stands still")); /* said once */
+        assert_int_equal(logged[LOG_EVENT_JOURNAL_FAILED], 1);
         assert_int_equal(rmdir(lock), 0);
         assert_int_equal(rmdir(path), 0);
         epochs(&f, 6);
         assert_sizes(1);
         manager_market_get(f.m, &v);
         assert_string_equal(v.reason, "");
+        assert_non_null(strstr(f.events, "market: the market goes on\n"));
+        assert_int_equal(logged[LOG_EVENT_MARKET_RESUMED], 1);
+        assert_int_equal(logged[LOG_EVENT_MARKET_HALTED], 0);
         teardown(&f);
 }
 

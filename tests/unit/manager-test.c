@@ -104,6 +104,15 @@ static void test_phase_table(void **state) {
                 for (Phase b = 0; b < _PHASE_MAX; b++)
                         assert_int_equal(phase_may_follow(a, b), strchr(may[a], letters[b]) != NULL);
         assert_false(phase_may_follow(_PHASE_MAX, PHASE_GONE));
+        assert_int_equal(phase_event(PHASE_PROBING, PHASE_DEGRADED, false), LOG_EVENT_DOMAIN_DEGRADED);
+        assert_int_equal(phase_event(PHASE_MANAGED, PHASE_DEGRADED, true), LOG_EVENT_TRACKING_FAILED);
+        assert_int_equal(phase_event(PHASE_DEGRADED, PHASE_OBSERVING, false), LOG_EVENT_DOMAIN_RECOVERED);
+        assert_int_equal(phase_event(PHASE_DEGRADED, PHASE_MANAGED, false), LOG_EVENT_DOMAIN_RECOVERED);
+        assert_int_equal(phase_event(PHASE_DEGRADED, PHASE_DISCOVERED, false), LOG_EVENT_NONE);
+        assert_int_equal(phase_event(PHASE_OBSERVING, PHASE_MANAGED, false), LOG_EVENT_DOMAIN_MANAGED);
+        assert_int_equal(phase_event(PHASE_MANAGED, PHASE_MANAGED, false), LOG_EVENT_NONE);
+        assert_int_equal(phase_event(PHASE_MANAGED, PHASE_OBSERVING, false), LOG_EVENT_DOMAIN_UNMANAGED);
+        assert_int_equal(phase_event(PHASE_MANAGED, PHASE_DISCOVERED, false), LOG_EVENT_NONE);
 }
 
 static void test_phase_setter_refuses(void **state) {
