@@ -55,7 +55,8 @@ typedef struct World {
                 uint64_t bytes;
         } late;                       /* a call of the former life */
         bool keeps;                   /* VM 1 gives nothing back */
-        bool commanded;               /* the trade was asked for */
+        bool withdraws;               /* VM 0 is to go back to its entitlement, not to trade */
+        bool commanded;               /* which was asked for */
         unsigned n_points, die_at;    /* die_at 0: live on */
         unsigned n_died[_POINT_MAX];
         uint64_t most[_TIER_MAX];     /* ever held or asked for, of all */
@@ -298,15 +299,16 @@ static void on_reply(const Outcome *o, const char *text, void *userdata) {
                 wrong("%s", o->text);
 }
 
-static void command_trade(void) {
-        for (unsigned vm = 0; vm < FAKE_VMS; vm++) {
-                Outcome o = {};
+static void command(void) {
+        Outcome o = {};
 
+        if (world->withdraws && manager_market_withdraw(manager, FAKE_UUID, on_reply, NULL, &o) < 0)
+                wrong("%s", o.text);
+        for (unsigned vm = 0; vm < FAKE_VMS && !world->withdraws; vm++)
                 if (manager_market_trade(manager, vm == 0 ? FAKE_UUID : FAKE_UUID_1,
                                          (vm == 0 ? -LOTS : LOTS) * (int64_t) LOT, false, on_reply, NULL,
                                          &o) < 0)
                         wrong("%s", o.text);
-        }
         world->commanded = true;
 }
 
@@ -334,7 +336,7 @@ static void live(void) {
         settle();
         if (world->commanded)
                 return;
-        command_trade();
+        command();
         epoch();
         settle();
 }
@@ -390,8 +392,10 @@ static uint64_t world_end(void) {
         return sold / LOT;
 }
 
-/* Kills at every step, and the next life at some step of its own; the one after that is let live. */
-static void kill_everywhere(bool keeps, bool twice, uint64_t expected) {
+/* Kills at every step, and the next life at some step of its own; the one after that is let live. Before the
+ * command was written down nobody knows of it, and nothing changes. */
+static void kill_everywhere(bool keeps, bool twice, bool withdraws, uint64_t expected) {
+        const uint64_t before = withdraws ? LOTS : 0;
         unsigned n_expected = 0, n_none = 0, step;
         bool died = true;
 
@@ -399,6 +403,11 @@ static void kill_everywhere(bool keeps, bool twice, uint64_t expected) {
                 uint64_t traded;
 
                 world_make(keeps);
+                if (withdraws) {
+                        assert_false(one_life(0)); /* trades first */
+                        world->withdraws = true;
+                        world->commanded = false;
+                }
                 died = one_life(step);
                 if (died && twice)
                         (void) one_life(1 + step * 7 % 37);
@@ -406,8 +415,8 @@ static void kill_everywhere(bool keeps, bool twice, uint64_t expected) {
                         (void) one_life(0);
                 traded = world_end();
                 n_expected += traded == expected;
-                n_none += traded == 0;
-                if (traded != expected && traded != 0)
+                n_none += traded == before;
+                if (traded != expected && traded != before)
                         fail_msg("killed at step %u: %llu lots are traded", step,
                                  (unsigned long long) traded);
         }
@@ -426,19 +435,24 @@ static void test_not_killed(void **state) {
 
 static void test_killed(void **state) {
         memset(world->n_died, 0, sizeof(world->n_died));
-        kill_everywhere(false, false, LOTS);
+        kill_everywhere(false, false, false, LOTS);
         for (Point p = 0; p < _POINT_MAX; p++)
                 assert_true(world->n_died[p] >= 4); /* each of them was met */
 }
 
 static void test_killed_twice(void **state) {
-        kill_everywhere(false, true, LOTS);
+        kill_everywhere(false, true, false, LOTS);
 }
 
 /* The other side never gives: what is in escrow comes back. */
 static void test_killed_while_nothing_comes(void **state) {
-        kill_everywhere(true, false, 0);
+        kill_everywhere(true, false, false, 0);
         assert_true(world->least < DRAM); /* it had given */
+}
+
+/* What it sold is recalled from who bought it. */
+static void test_killed_while_withdrawing(void **state) {
+        kill_everywhere(false, true, true, 0);
 }
 
 int main(void) {
@@ -447,6 +461,7 @@ int main(void) {
                 cmocka_unit_test(test_killed),
                 cmocka_unit_test(test_killed_twice),
                 cmocka_unit_test(test_killed_while_nothing_comes),
+                cmocka_unit_test(test_killed_while_withdrawing),
         };
 
         world = mmap(NULL, sizeof(*world), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
