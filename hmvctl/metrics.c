@@ -24,6 +24,7 @@ typedef struct Facts {
         json_object *tiers;
         json_object *domains;          /* those that are bound */
         json_object *counted;          /* GetMetrics: of the daemon, of all domains */
+        json_object *by_uuid;          /* the latter, by UUID */
 } Facts;
 
 typedef struct Family Family;
@@ -40,6 +41,7 @@ static void facts_done(Facts *f) {
         json_object_put(f->tiers);
         json_object_put(f->domains);
         json_object_put(f->counted);
+        json_object_put(f->by_uuid);
 }
 
 /* ---- the text ---- */
@@ -193,15 +195,7 @@ static void print_skipped(FILE *out, const Family *family, const Facts *facts) {
 
 /* What GetMetrics counted of a domain; NULL: it came or went in between. */
 static json_object *counted_of(const Facts *facts, json_object *domain) {
-        json_object *list = json_object_array_get_idx(facts->counted, 1);
-
-        for (size_t i = 0; i < json_object_array_length(list); i++) {
-                json_object *c = json_object_array_get_idx(list, i);
-
-                if (streq(json_text(c, "UUID"), json_text(domain, "UUID")))
-                        return c;
-        }
-        return NULL;
+        return json_member(facts->by_uuid, json_text(domain, "UUID"));
 }
 
 static void print_latency(FILE *out, const Family *family, const Facts *facts) {
@@ -401,6 +395,25 @@ static int get_bound(Ctl *ctl, json_object **ret, Outcome *o) {
         return 0;
 }
 
+static int get_counted(Ctl *ctl, Facts *ret, Outcome *o) {
+        json_object *list;
+        int r;
+
+        r = client_call(ctl, CLIENT_PATH, CLIENT_MANAGER, "GetMetrics", o, &ret->counted, "");
+        if (r < 0)
+                return r;
+        list = json_object_array_get_idx(ret->counted, 1);
+        ret->by_uuid = json_object_new_object();
+        for (size_t i = 0; i < json_object_array_length(list); i++) {
+                json_object *c = json_object_array_get_idx(list, i);
+
+                if (!ret->by_uuid ||
+                    json_object_object_add(ret->by_uuid, json_text(c, "UUID"), json_object_get(c)) < 0)
+                        return outcome_set(o, OUTCOME_FAILED, "out of memory");
+        }
+        return 0;
+}
+
 static int facts_get(Ctl *ctl, Facts *ret, Outcome *o) {
         static const char properties[] = "org.freedesktop.DBus.Properties";
         Outcome missing = { 0 };
@@ -412,7 +425,7 @@ static int facts_get(Ctl *ctl, Facts *ret, Outcome *o) {
         if (r >= 0)
                 r = get_bound(ctl, &ret->domains, o);
         if (r >= 0)
-                r = client_call(ctl, CLIENT_PATH, CLIENT_MANAGER, "GetMetrics", o, &ret->counted, "");
+                r = get_counted(ctl, ret, o);
         if (r < 0)
                 return r;
         /* Without these there is less to print: a host without tiers, a user who may not read the market. */
