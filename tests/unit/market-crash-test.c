@@ -318,6 +318,8 @@ static void live(void) {
 
         alive = true;
         conf.host.market.use_pool = false;
+        if (world->withdraws)
+                conf.host.market.max_trade_bytes = LOT; /* so that it takes several clearings */
         fake.on_update = on_update;
         fake.on_updated = on_updated;
         if (sd_event_new(&event) < 0 || sd_event_run(event, 0) < 0 ||
