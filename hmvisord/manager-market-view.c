@@ -35,6 +35,18 @@ static const TradeRecord *last_trade(const Trade *trade, AccountId id) {
         return NULL;
 }
 
+/* How it stands now: what the core says is of the last clearing. */
+static void standing_fill(const Account *a, MarketHolding *ret) {
+        if (ret->trade.standing == STANDING_FROZEN)
+                return;
+        if (a->ticket.lots != 0)
+                ret->trade.standing = STANDING_BUSY;
+        else if (ret->command_dram_bytes != 0)
+                ret->trade.standing = STANDING_COMMAND;
+        else if (ret->withdraws)
+                ret->trade.standing = STANDING_WITHDRAWS;
+}
+
 /* What users asked for lies with the manager until the next tick, and then in the ledger. */
 static void command_fill(const Manager *m, const Account *a, MarketHolding *ret) {
         int64_t lot = (int64_t) terms_lot_bytes(&trade_ledger(core_get_trade(m->core))->terms, TIER_DRAM);
@@ -49,6 +61,7 @@ static void command_fill(const Manager *m, const Account *a, MarketHolding *ret)
                 ret->command_dram_bytes = c->type == TRADE_LOTS ? c->dram_bytes : 0;
                 ret->withdraws = c->type == TRADE_WITHDRAW;
         }
+        standing_fill(a, ret);
 }
 
 static void holding_fill(const Manager *m, const Domain *d, MarketHolding *ret) {

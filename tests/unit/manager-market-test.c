@@ -612,6 +612,7 @@ static void test_asked_for_is_seen(void **state) {
         epochs(&f, 1);
         trade(&f, -3);
         assert_int_equal(holding(&f).command_dram_bytes, -3 * (int64_t) LOT);
+        assert_int_equal(holding(&f).trade.standing, STANDING_COMMAND);
         epochs(&f, 2);
         assert_int_equal(holding(&f).command_dram_bytes, -3 * (int64_t) LOT);
         assert_int_equal(holding(&f).trade.account.ticket.lots, 0);
@@ -621,10 +622,12 @@ static void test_asked_for_is_seen(void **state) {
         epochs(&f, 1);
         assert_int_equal(holding(&f).command_dram_bytes, 0);
         assert_int_equal(holding(&f).trade.account.ticket.lots, -1);
+        assert_int_equal(holding(&f).trade.standing, STANDING_BUSY);
         epochs(&f, 8);
         assert_sizes(1);
         withdraw(&f);
         assert_true(holding(&f).withdraws);
+        assert_int_equal(holding(&f).trade.standing, STANDING_WITHDRAWS);
         epochs(&f, 2);
         assert_true(holding(&f).withdraws);
         leap += 3600 * USEC_PER_SEC;
