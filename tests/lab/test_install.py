@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The packages on the lab host: service, bus, configuration, tiers."""
+import pathlib
 import re
 import sys
 
 from labhost import check, equal, hmvctl, host, lab, main, matches, wait_for
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parent.parent / "bus"))
+import openmetrics  # noqa: E402 - of another folder of tests
 
 
 def service_runs():
@@ -72,10 +76,40 @@ def hardening():
     return f"exposure {score[1]}"
 
 
+def doctor_finds_no_fault():
+    """doctor finds nothing wrong with the host"""
+    found = {f["What"]: f for f in hmvctl("doctor", "--json", code=None).json()}
+    for what in ("hmvisord", "connection", "tiers", "kernel", "kvm", "dirty ring", "libvirt", "qemu", "extension"):
+        check(what in found, f"nothing of {what} in {sorted(found)}")
+        equal(found[what]["State"], "ok", f"{what} ({found[what]['Finding']})")
+
+
+def metrics_for_collectors():
+    """Metrics are text that a strict reader takes; their service is off, and writes them from within its sandbox"""
+    families = openmetrics.parse(hmvctl("metrics").out.strip() + "\n")
+    equal(families["hmvisor_up"].values(), [1.0], "hmvisor_up")
+    check(families["hmvisor_process_resident_memory_bytes"].values()[0] > 1 << 20, "memory of hmvisord")
+    equal(host("systemctl", "is-enabled", "hmvisor-metrics.timer", check=False).out.strip(), "disabled", "the timer")
+    place = "/var/lib/prometheus/node-exporter"
+    host("mkdir", "-p", place)
+    try:
+        host("systemctl", "start", "hmvisor-metrics.service")
+        families = openmetrics.parse(host("cat", place + "/hmvisor.prom").out.strip() + "\n")
+        equal(families["hmvisor_up"].values(), [1.0], "hmvisor_up in the file")
+        equal(host("ls", "-A", place).out.split(), ["hmvisor.prom"], "files there")
+    finally:
+        host("rm", "-r", place)
+
+
+def messages_explained():
+    """journalctl explains the messages that have an id"""
+    matches("42a0f35141ac46859ab7f58f8dda9bd8 HMvisor: ", host("journalctl", "--list-catalog").out, "catalog")
+
+
 if __name__ == "__main__":
     r = lab("up", timeout=3600)
     if r.code != 0:
         print(f"1..1\nnot ok 1 - the lab comes up\n# {r.err[-2000:]}")
         sys.exit(1)
     sys.exit(main([service_runs, packages_only, tiers_found, configuration_checked, second_daemon_refused, unknown_domain,
-                   hardening]))
+                   hardening, doctor_finds_no_fault, metrics_for_collectors, messages_explained]))
