@@ -328,21 +328,25 @@ static int check_cell(const Domain *d, Tier tier, const char *what, uint64_t byt
                            size_format(max, c->boot_bytes + c->device_max_bytes));
 }
 
+/* Only what changes is looked at: what was said before may not fit the host any more, and is in nobody's
+ * way. */
 int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o) {
-        bool entitled = p->entitled_bytes[TIER_DRAM] > 0 || p->entitled_bytes[TIER_SLOW] > 0;
+        const DomainPolicy *was = &d->policy;
+        bool entitles = (p->entitled_bytes[TIER_DRAM] > 0 || p->entitled_bytes[TIER_SLOW] > 0) &&
+                        memcmp(p->entitled_bytes, was->entitled_bytes, sizeof(p->entitled_bytes)) != 0;
         uint64_t capacity[_TIER_MAX];
         int r = 0;
 
-        if (entitled)
+        if (entitles)
                 r = market_capacity(m, capacity, o);
         for (Tier t = 0; r >= 0 && t < _TIER_MAX; t++) {
-                if (entitled)
+                if (entitles)
                         r = check_entitlement(m, d, t, p->entitled_bytes[t], capacity[t], o);
-                if (r >= 0)
+                if (r >= 0 && entitles)
                         r = check_cell(d, t, "as its entitlement", p->entitled_bytes[t], true, true, o);
-                if (r >= 0)
+                if (r >= 0 && p->floor_bytes[t] != was->floor_bytes[t])
                         r = check_cell(d, t, "as its floor", p->floor_bytes[t], false, true, o);
-                if (r >= 0)
+                if (r >= 0 && p->ceiling_bytes[t] != was->ceiling_bytes[t])
                         r = check_cell(d, t, "as its ceiling", p->ceiling_bytes[t], true, false, o);
         }
         return r;

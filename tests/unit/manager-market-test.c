@@ -683,6 +683,13 @@ static void test_entitled_together(void **state) {
                   "cannot be entitled to 514 MiB of slow memory: of the host's 2 GiB for domains others are "
                   "entitled to 1.5 GiB");
         set(&f, "EntitledDram=512M EntitledSlow=512M");
+        /* A host that has less than it had: nobody has to mend that before anything else is changed. */
+        f.m->conf->reserve_bytes[TIER_DRAM] = 256 * MIB;
+        set(&f, "Managed=no FloorDram=256M");
+        free(fake.vms[0].policy);
+        fake.vms[0].policy = NULL;
+        set_fails(&f, "EntitledDram=510M EntitledSlow=512M", OUTCOME_NO_ROOM, "of the host's 768 MiB");
+        set(&f, "EntitledDram=256M EntitledSlow=512M");
         teardown(&f);
 }
 
