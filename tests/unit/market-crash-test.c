@@ -422,7 +422,7 @@ static void kill_everywhere(bool keeps, bool twice, bool withdraws, uint64_t exp
                         fail_msg("killed at step %u: %llu lots are traded", step,
                                  (unsigned long long) traded);
         }
-        print_message("%u steps, %u lives ended with %u lots traded\n", step - 2, n_expected,
+        print_message("# %u steps, %u lives ended with %u lots traded\n", step - 2, n_expected,
                       (unsigned) expected);
         assert_true(n_expected > n_none || keeps);
         assert_true(n_none > 0); /* before it was written down */
