@@ -182,7 +182,8 @@ static void answer_agent(const FakeCall *c) {
         if (strstr(c->text, "prepare")) {
                 fake.guest_managed = strstr(c->text, "true") != NULL;
                 fake.n_releases += !fake.guest_managed;
-                return answer(c, OUTCOME_OK, "{\"return\":{\"version\":\"1\",\"kernel\":\"6.12\"}}");
+                return answer(c, OUTCOME_OK, "{\"return\":{\"version\":\"1\",\"kernel\":\"6.12\","
+                                             "\"online-policy\":\"online_movable\"}}");
         }
         if (strstr(c->text, "stats"))
                 return answer(c, OUTCOME_OK,
