@@ -148,15 +148,25 @@ static bool page_is_hot(const Guest *g, uint32_t page) {
         return page - g->setup.hot_first < g->setup.hot_pages;
 }
 
+/* Whether the disk has time left for it in this epoch; takes it. */
+static bool disk_use(Guest *g, uint32_t cost) {
+        if (g->disk_used + cost > g->setup.disk_operations * SWAP_CLUSTER)
+                return false;
+        g->disk_used += cost;
+        return true;
+}
+
 /* Writes some page out that is not pinned, rather one that is not hot, and frees a frame that stays: which.
  */
 static uint32_t guest_evict(Guest *g) {
-        for (unsigned i = 0; i < 64 && g->swapped < g->setup.swapped_per_epoch; i++) {
+        for (unsigned i = 0; i < 64; i++) {
                 uint32_t page = guest_random(g) % g->pages, frame = g->page_frame[page];
 
                 if (frame == NO_PAGE || g->pinned[page] || !frame_is_usable(g, frame) ||
                     (i < 32 && page_is_hot(g, page)))
                         continue;
+                if (!disk_use(g, 1))
+                        break;
                 page_take(g, page);
                 g->swapped++;
                 return frame;
@@ -181,7 +191,7 @@ static bool guest_place(Guest *g, uint32_t page) {
 static bool guest_fault(Guest *g, uint32_t page) {
         if (g->page_frame[page] != NO_PAGE)
                 return true;
-        if (g->swapped >= g->setup.swapped_per_epoch || !guest_place(g, page))
+        if (!disk_use(g, SWAP_CLUSTER) || !guest_place(g, page))
                 return false; /* the workload waits for its disk */
         g->swapped++;
         g->swapped_in++;
@@ -375,7 +385,7 @@ void guest_run_epoch(Guest *g) {
         if (g->setup.workload == WORKLOAD_MOVING && g->epoch > 0 && g->epoch % g->setup.move_every == 0)
                 g->setup.hot_first =
                         (g->setup.hot_first + g->setup.hot_pages) % (g->setup.pages - g->setup.hot_pages);
-        g->swapped = g->swapped_in = 0;
+        g->swapped = g->swapped_in = g->disk_used = 0;
         g->writes = g->slow_writes = 0;
         guest_vacate(g, 0);
         guest_vacate(g, 1);

@@ -11,6 +11,7 @@
 
 #define NO_PAGE UINT32_MAX
 #define SAMPLES_MAX 32
+#define SWAP_CLUSTER 32 /* pages that are written out together, as Linux does */
 
 typedef enum Workload {
         WORKLOAD_IDLE,    /* nothing is written */
@@ -35,7 +36,7 @@ typedef struct GuestSetup {
         /* For guests whose memory changes and may be too small. */
         uint32_t dram_max_frames, slow_max_frames; /* 0: no more than at the start */
         uint32_t touched;                          /* random pages that are read in an epoch */
-        uint32_t swapped_per_epoch;                /* pages that the swap device reads or writes at most */
+        uint32_t disk_operations; /* of the swap device, per epoch: reads of one page, writes of a cluster */
         bool refuses;                              /* to give memory back */
 } GuestSetup;
 
@@ -59,6 +60,7 @@ typedef struct Guest {
         uint64_t epoch;
         uint32_t stream_at;
         uint32_t swapped, swapped_in; /* pages in and out, and in, in this epoch */
+        uint32_t disk_used;           /* in writes of one page */
         uint64_t writes, slow_writes; /* found in the samples of this epoch; slow: not in DRAM */
 
         bool has_order;

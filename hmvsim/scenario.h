@@ -41,7 +41,7 @@ typedef struct Group {
         uint64_t start_bytes[2], most_bytes[2], boot_bytes[2]; /* DRAM, slow */
         Behaviour behaviour;
         bool trading;
-        uint32_t disk_operations; /* pages that its swap device reads or writes in a second */
+        uint32_t disk_operations; /* of its swap device, per second */
         usec_t stagger;           /* phases of the VMs are spread over so long */
         Phase phases[PHASES_MAX]; /* ascending by time; the first at 0 */
         size_t n_phases;

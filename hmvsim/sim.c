@@ -92,7 +92,7 @@ static void vm_start(Sim *s, Vm *v) {
                            .samples = SAMPLES,
                            .workload = WORKLOAD_STATIC,
                            .pages_per_epoch = MOVED_PER_SEC,
-                           .swapped_per_epoch = g->disk_operations,
+                           .disk_operations = g->disk_operations,
                            .refuses = g->behaviour == BEHAVE_REFUSES,
                    },
                    v->random);

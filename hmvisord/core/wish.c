@@ -17,6 +17,7 @@ const char *wish_reason_to_string(WishReason r) {
                 [WISH_IDLE] = "idle",
                 [WISH_BALANCED] = "balanced",
                 [WISH_SWAPPING] = "swapping",
+                [WISH_HAS_ROOM] = "has-room",
                 [WISH_HEAT_MISSED] = "heat-missed",
                 [WISH_NO_SPARE] = "no-spare",
                 [WISH_NOT_MOVED] = "not-moved",
@@ -179,10 +180,13 @@ static usec_t time_until(usec_t when, usec_t now) {
 
 static void wish_sell(const Wish *w, const WishFacts *f, usec_t now, WishDecision *d) {
         d->best = -lots_for_room(f, w, &d->room_usec, &d->heat_usec);
+        d->spare_bytes = spare_bytes(f);
         if (w->swap_flips_at > 0) { /* it has ended, so it seems */
                 d->reason = WISH_WATCHING;
                 d->wait_usec = time_until(w->swap_flips_at, now);
-        } else
+        } else if (d->best < 0 && d->spare_bytes != UINT64_MAX && d->spare_bytes >= lot_room(f->terms))
+                d->reason = WISH_HAS_ROOM;
+        else
                 d->reason = d->best < 0 ? WISH_SWAPPING : WISH_BALANCED;
         d->lots = d->reason == WISH_SWAPPING ? d->best : 0;
 }
@@ -304,6 +308,11 @@ int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size)
                                 " lot%s of %s DRAM, each for %s more memory: %s; "
                                 "a lot saves %" PRIu64 " us/s of that and costs hot pages %" PRIu64 " us/s",
                                 lots, s, lot, room, swap, d->room_usec, d->heat_usec);
+        case WISH_HAS_ROOM:
+                return snprintf(buf, size,
+                                "would trade nothing: %s, but has %s to spare, so more room would not help; "
+                                "what was swapped out is still coming back",
+                                swap, spare);
         case WISH_HEAT_MISSED:
                 return snprintf(buf, size,
                                 "would buy %" PRIu64

@@ -11,7 +11,8 @@
  * Waiting is what the disk's reads took, measured on the host: a disk of 79 reads a second keeps a guest
  * waiting all the time at 316 KiB/s. Writes do not count: a fault waits for its page to be read, while
  * kernels write pages out ahead of need; and a disk that is busy with writes shows in its reads. Bytes both
- * ways tell how much room is wanted.
+ * ways tell how much room is wanted. A guest that has got room reads back what it had swapped out, which
+ * takes minutes from a hard disk: while it has a lot's room to spare, it sells no more.
  * - Heat: all pages in order of heat, hottest first; DRAM holds the first of them once they are migrated.
  * What the next lot would catch, and what the last one holds, can be read off that curve, wherever the pages
  * lie now: pages that migration alone will bring to DRAM are no reason to buy.
@@ -24,10 +25,10 @@
 #include "core/heatmap.h"
 #include "core/market.h"
 
-/* One page swapped in or out, where the disk's times are not known: 80 to 100 us is what data sheets give for
- * a random read of 4 KiB by flash drives on NVMe; a fault and a virtual disk are not less than the rest. As
- * much as some 450 writes to slow memory at 220 ns more than to DRAM (80 against 300 ns: what CXL expanders
- * add). */
+/* One page swapped in or out, where the disk's times are not known: 80 to 100 us is what data sheets give
+ * for a random read of 4 KiB by flash drives on NVMe; a fault and a virtual disk are not less than the rest.
+ * As much as some 450 writes to slow memory at 220 ns more than to DRAM (80 against 300 ns: what CXL
+ * expanders add). */
 #define WISH_SWAP_PAGE_USEC 100
 /* Reads in flight overlap, each with a time of its own: more than one CPU's whole time is not believed. How
  * many CPUs wait at once is not known; a guest has at least one. */
@@ -55,6 +56,7 @@ typedef enum WishReason {
         WISH_IDLE,        /* it neither swaps nor writes to what is warm */
         WISH_BALANCED,    /* what it has serves it best: hot pages fit, or are worth more than room */
         WISH_SWAPPING,    /* sells DRAM for room */
+        WISH_HAS_ROOM,    /* swaps, and has not used the room that it has: pages are still coming back */
         WISH_HEAT_MISSED, /* buys DRAM for hot pages */
         WISH_NO_SPARE,    /* would buy DRAM, and has no slow memory to spare */
         WISH_NOT_MOVED,   /* would buy, but its pages are not migrated: not managed, or no agent */
@@ -112,6 +114,6 @@ typedef struct WishDecision {
 /* One tick. Pure but for *w. */
 void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret);
 
-/* One line for people, with figures: "would sell 4 lots of 32 MiB DRAM, each for 96 MiB more memory: it waits
- * 900 ms/s for its swap device, at 316 KiB/s; ...". */
+/* One line for people, with figures: "would sell 4 lots of 32 MiB DRAM, each for 96 MiB more memory: it
+ * waits 900 ms/s for its swap device, at 316 KiB/s; ...". */
 int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size);

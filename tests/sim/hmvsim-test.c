@@ -87,6 +87,34 @@ static void test_three_vms(void **state) {
         assert_true(lots >= 2 && lots <= 6);
 }
 
+/* On a hard disk it takes minutes until all is back that was swapped out, and to wait for that is no reason
+ * to sell on. */
+static void test_hard_disk(void **state) {
+        _cleanup_(sim_freep) Sim *s = start("three-vms", 1);
+        GroupView hungry[3];
+
+        scenario.groups[1].disk_operations = 80;
+        scenario.groups[1].boot_bytes[TIER_DRAM] = 32 * MIB;
+        scenario.policy.market.use_pool = true;
+        scenario.free_bytes[TIER_SLOW] = 2048 * MIB; /* all that it could want */
+        sim_free(TAKE_PTR(s));
+        assert_int_equal(sim_new(&scenario, 1, &s), 0);
+        run(s, 300);
+        sim_group(s, 1, &hungry[0]);
+        run(s, 60);
+        sim_group(s, 1, &hungry[1]);
+        assert_int_equal((hungry[1].swap_bytes - hungry[0].swap_bytes) / 60, 80 * 4096);
+        run(s, 840);
+        sim_group(s, 1, &hungry[2]);
+        print_message("# hard disk: %lld lots after 5 minutes, %lld at the end\n",
+                      (long long) hungry[0].position, (long long) hungry[2].position);
+        assert_in_range(-hungry[0].position, 2, 4);
+        assert_in_range(-hungry[2].position, 2, 5);
+        run(s, 60);
+        sim_group(s, 1, &hungry[1]);
+        assert_int_equal(hungry[1].swap_bytes, hungry[2].swap_bytes);
+}
+
 /* Without trading, the same VMs miss and swap to the end: it was the market that helped. */
 static void test_without_trading(void **state) {
         _cleanup_(sim_freep) Sim *s = start("three-vms", 1);
@@ -249,6 +277,7 @@ static void test_bad_scenarios(void **state) {
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_three_vms),
+                cmocka_unit_test(test_hard_disk),
                 cmocka_unit_test(test_without_trading),
                 cmocka_unit_test(test_hostile),
                 cmocka_unit_test(test_thousand),

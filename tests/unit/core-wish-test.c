@@ -195,6 +195,24 @@ static void test_slow_disk(void **state) {
         assert_false(g->wish.swaps);
 }
 
+/* It has got room, and what it had swapped out comes back slowly: no more of it. */
+static void test_room_that_is_not_used(void **state) {
+        Rig *g = *state;
+
+        g->facts.swap_bytes_per_sec = 79 * 4096;
+        g->facts.swap_wait_usec = 990000;
+        g->facts.resident_bytes = 800 * MIB; /* of 1024; 128 of the rest stay */
+        run(g, 60);
+        assert_wish(g, WISH_HAS_ROOM, 0);
+        assert_int_equal(g->d.spare_bytes, 96 * MIB);
+        g->facts.resident_bytes += 4096;
+        run(g, 1);
+        assert_wish(g, WISH_SWAPPING, -1);
+        g->facts.available_bytes = UINT64_MAX - 1; /* a lie costs it the room that it could have */
+        run(g, 1);
+        assert_wish(g, WISH_HAS_ROOM, 0);
+}
+
 /* What is measured counts, also where it is less: memory that the host compresses, or writes alone. */
 static void test_fast_disk(void **state) {
         Rig *g = *state;
@@ -401,7 +419,8 @@ static void test_described(void **state) {
         wish_describe(&g->d, &g->terms, text, sizeof(text));
         assert_string_equal(
                 text, "would sell 5 lots of 32 MiB DRAM, each for 96 MiB more memory: it waits 1000 ms/s "
-                      "for its swap device, at 40 MiB/s; a lot saves 200000 us/s of that and costs hot pages 0 us/s");
+                      "for its swap device, at 40 MiB/s; a lot saves 200000 us/s of that and costs "
+                      "hot pages 0 us/s");
 }
 
 int main(void) {
@@ -413,6 +432,7 @@ int main(void) {
                 WITH_RIG(test_swapping_has_hysteresis),
                 WITH_RIG(test_room_against_heat),
                 WITH_RIG(test_slow_disk),
+                WITH_RIG(test_room_that_is_not_used),
                 WITH_RIG(test_fast_disk),
                 WITH_RIG(test_overlapping_reads),
                 WITH_RIG(test_no_room_at_this_price),
