@@ -58,8 +58,9 @@ MarketPolicy market_policy_default(void) {
                 .cooldown_usec = 30 * USEC_PER_SEC,
                 /* Longer than bursts of a load last: whoever turns round at once pays for both ways. */
                 .dwell_usec = 120 * USEC_PER_SEC,
-                /* A guest that has not freed its memory in a minute is unwilling or unable; others wait. */
-                .settle_usec = 60 * USEC_PER_SEC,
+                /* Linux's driver tries again 50 s after memory that it could not move at once: one more try
+                   fits. A guest that has not given by then is unwilling or unable; others wait. */
+                .settle_usec = 120 * USEC_PER_SEC,
                 /* Offlining half a memory section of x86 (128 MiB) keeps a guest's kernel busy for less than
                    a second, and a guest that stops half-way has lost no more than this. */
                 .step_bytes = UINT64_C(64) << 20,

@@ -75,6 +75,7 @@ static int setup(void **state) {
         Rig *r = calloc(1, sizeof(*r));
 
         r->policy = market_policy_default();
+        r->policy.settle_usec = 60 * USEC_PER_SEC;
         r->policy.min_trade_bytes = 32 * MIB;
         r->policy.dram_price_min = 3;
         r->policy.dram_price_max = 5;
