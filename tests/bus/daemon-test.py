@@ -3,10 +3,13 @@
 """The real hmvisord over libvirt's test driver, and hmvctl against it: no root, no QEMU, no guest."""
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 import unittest
 
+import openmetrics
 from harness import BusTest, dbus, wait_until
 
 DOMAIN = '''<domain type='test' xmlns:test='http://libvirt.org/schemas/domain/test/1.0'>
@@ -68,6 +71,22 @@ class Real(BusTest):
         self.assertEqual(got, code, f'{args}: {errors}')
         self.assertRegex(errors, r'\Aerror: [^\n]{10,}\n\Z')
         return errors
+
+    def test_metrics_and_doctor(self):
+        m = openmetrics.parse(self.ok('metrics'))
+        resident = int(re.search(r'VmRSS:\s+(\d+) kB', pathlib.Path(f'/proc/{self.daemon.pid}/status').read_text())[1]) * 1024
+        self.assertAlmostEqual(m['hmvisor_process_resident_memory_bytes'].values()[0] / resident, 1, delta=0.2)
+        before = m['hmvisor_process_cpu_seconds'].values('_total')[0]
+        self.assertTrue(0 < before < 60, before)
+        for _ in range(20):
+            self.ok('list')
+        later = openmetrics.parse(self.ok('metrics'))['hmvisor_process_cpu_seconds'].values('_total')[0]
+        self.assertTrue(before < later < 60, later)
+        self.assertEqual(m['hmvisor_libvirt_connected'].values(), [1])
+        self.assertEqual(m['hmvisor_orders'].samples, [], 'neither domain is bound')
+        found = {f['What']: f for f in json.loads(self.run_hmvctl('doctor', '--json')[1])}
+        for what in 'hmvisord', 'connection', 'domain db1', 'domain web':
+            self.assertEqual(found[what]['State'], 'ok', found[what])
 
     def test_list_and_info(self):
         db1, web = json.loads(self.ok('list', '--json'))
