@@ -82,8 +82,10 @@ static void test_back_again(void **state) {
         ledger_find(&r->ledger, id_of(1))->ended_at = 1; /* it rests */
         assert_memory_equal(&back.terms, &r->ledger.terms, sizeof(back.terms));
         assert_int_equal(back.now, 0);
-        r->ledger.repricing.ended_at = 1;
-        assert_memory_equal(&back.repricing, &r->ledger.repricing, sizeof(back.repricing));
+        assert_int_equal(back.repricing.lot_slow_blocks, 0);
+        assert_int_equal(back.repricing.ended_at, 1);
+        assert_int_equal(back.repricing.last_direction, -1);
+        assert_int_equal(back.repricing.holds, 2);
         assert_int_equal(back.n_accounts, r->ledger.n_accounts);
         for (size_t i = 0; i <= back.n_accounts; i++) {
                 const Account *a = i < back.n_accounts ? &back.accounts[i] : &back.pool;
