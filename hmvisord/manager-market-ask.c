@@ -78,6 +78,13 @@ static int market_party(Manager *m, const char *uuid, Domain **ret, TradeView *r
         r = party_check(m, d, o);
         if (r < 0)
                 return r;
+        if (d->market_known && trade && trade_view(trade, market_account(d), ret_view) < 0 &&
+            trade_is_refused(trade, market_account(d)))
+                return outcome_set(o, OUTCOME_NO_ROOM,
+                                   "domain '%s' takes no part in the market: the host does not have what it "
+                                   "is entitled to beside what others are; 'hmvctl market set %s "
+                                   "--entitled-dram SIZE --entitled-slow SIZE', with less",
+                                   d->name, d->name);
         if (!d->market_known || !trade || trade_view(trade, market_account(d), ret_view) < 0) {
                 (void) outcome_set(o, OUTCOME_DOMAIN_BUSY,
                                    "domain '%s' is not known to the market yet; try again in a few seconds",

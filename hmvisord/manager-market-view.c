@@ -78,6 +78,7 @@ static void holding_fill(const Manager *m, const Domain *d, MarketHolding *ret) 
 
                 ret->size_bytes[t] = c ? c->boot_bytes + c->device_current_bytes : 0;
         }
+        ret->refused = trade && trade_is_refused(trade, id);
         if (!trade || trade_view(trade, id, &ret->trade) < 0)
                 return;
         ret->has_account = true;

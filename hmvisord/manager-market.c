@@ -260,7 +260,8 @@ static void tell_event(Manager *m, const SettleEvent *e) {
                 manager_tell(m, d, "trade", "is out of the market");
         else if (d) {
                 manager_tell_event(m, d, market_event(e), LOG_INFO, "trade", "%s", text);
-                if (e->type == SETTLE_LATE) /* why it rests, for explain */
+                if (e->type == SETTLE_LATE || e->type == SETTLE_KEPT ||
+                    e->type == SETTLE_REFUSED) /* why it rests, or takes no part, for explain */
                         decision_keep_text(d, text);
         } else if (e->type == SETTLE_REPRICED || e->type == SETTLE_PRICE_KEPT)
                 manager_tell(m, NULL, "market", "the %s", text);

@@ -24,6 +24,7 @@ typedef struct MarketHolding {
         bool trading;
         char swap_device[POLICY_NAME_SIZE];
         uint64_t size_bytes[_TIER_MAX]; /* what it has now */
+        bool refused;                   /* the host does not have what it should be entitled to */
         bool has_account;               /* else what follows is empty */
         TradeView trade;
         int64_t command_dram_bytes;     /* what a user asked for, and had no clearing yet; 0: nothing */

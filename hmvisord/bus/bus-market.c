@@ -118,8 +118,10 @@ static int append_holding(sd_bus_message *m, const MarketHolding *h, const Terms
                 r = message_append_entry(m, "SwapDevice", "s", h->swap_device);
         if (r >= 0)
                 r = append_numbers(m, h, terms);
-        if (r >= 0 && h->has_account)
-                r = message_append_entry(m, "Standing", "s", trade_standing_to_string(h->trade.standing));
+        if (r >= 0 && (h->has_account || h->refused))
+                r = message_append_entry(m, "Standing", "s",
+                                         h->refused ? "refused"
+                                                    : trade_standing_to_string(h->trade.standing));
         if (r >= 0 && h->has_account)
                 r = message_append_entry(m, "Withdraws", "b", (int) h->withdraws);
         if (r >= 0 && h->has_account)

@@ -583,6 +583,11 @@ int settle_event_describe(const SettleEvent *e, const Terms *t, char *buf, size_
                 n = snprintf(buf, size,
                              "price stays: not all who would have to give for a new one did so in time");
                 break;
+        case SETTLE_REFUSED:
+                n = snprintf(buf, size,
+                             "is not entitled to what its settings say: the host does not have that much "
+                             "beside what others are entitled to");
+                break;
         case _SETTLE_EVENT_MAX:
                 break;
         }

@@ -139,6 +139,7 @@ typedef enum SettleEventType {
         SETTLE_REPRICED,  /* the terms have changed; of the pool */
         SETTLE_KEPT,      /* the VM did not give what the new price takes */
         SETTLE_PRICE_KEPT, /* so the terms stay; of the pool */
+        SETTLE_REFUSED,   /* the host has not what the VM should be entitled to (core/trade.h) */
         _SETTLE_EVENT_MAX,
 } SettleEventType;
 

@@ -1,31 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * See trade.h. Beside the ledger, each account has a Party: what its VM allows and wants, of the last tick.
+ * See trade.h: lives, commands, clearings and ticks. Accounts that come and go are in trade-party.c, the
+ * price in trade-price.c.
  */
-#include "core/trade.h"
-
-typedef struct Party {
-        AccountId id;
-        uint64_t least[_TIER_MAX], most[_TIER_MAX]; /* bytes */
-        TradeStanding standing;
-        int64_t offer;
-        int64_t low, high; /* positions */
-        usec_t rests_until;
-} Party;
-
-struct Trade {
-        Ledger ledger;
-        Party *parties; /* as ledger.accounts */
-        bool changed;   /* since the last step that was handed out */
-        usec_t next_clearing;
-        uint64_t epoch;
-        Clearing clearing; /* the last one */
-        Clearing wished;   /* what it would have been of wishes alone: without rests and caps */
-        TradePrice price;
-        Terms next_terms; /* that the price should come to */
-        TradeRecord history[TRADE_HISTORY];
-        uint64_t n_history; /* ever */
-};
+#include "core/trade-internal.h"
 
 const char *trade_standing_to_string(TradeStanding s) {
         static const char *const names[] = {
@@ -37,21 +15,6 @@ const char *trade_standing_to_string(TradeStanding s) {
         };
 
         return (unsigned) s < _STANDING_MAX ? names[s] : "unknown";
-}
-
-const char *trade_price_to_string(TradePrice p) {
-        static const char *const names[] = {
-                [PRICE_STANDS] = "stands",
-                [PRICE_CHANGES] = "changes",
-                [PRICE_WAITS_TRADES] = "waits-for-trades",
-                [PRICE_WAITS_BOUNDS] = "waits-for-bounds",
-                [PRICE_WAITS_ROOM] = "waits-for-room",
-                [PRICE_WAITS_FROZEN] = "waits-for-frozen",
-                [PRICE_WAITS_TIME] = "waits",
-                [PRICE_WAITS_POSITIONS] = "waits-for-positions",
-        };
-
-        return (unsigned) p < _PRICE_MAX ? names[p] : "unknown";
 }
 
 int trade_new(const MarketPolicy *policy, Trade **ret) {
@@ -112,6 +75,7 @@ Trade *trade_free(Trade *t) {
                 return NULL;
         ledger_done(&t->ledger);
         free(t->parties);
+        free(t->refused);
         free(t);
         return NULL;
 }
@@ -132,12 +96,6 @@ const TradeRecord *trade_history(const Trade *t, size_t n) {
         if (n >= t->n_history || n >= TRADE_HISTORY)
                 return NULL;
         return &t->history[(t->n_history - 1 - n) % TRADE_HISTORY];
-}
-
-static Party *party_find(const Trade *t, AccountId id) {
-        const Account *a = ledger_find(&t->ledger, id);
-
-        return a ? &t->parties[a - t->ledger.accounts] : NULL;
 }
 
 int trade_view(const Trade *t, AccountId id, TradeView *ret) {
@@ -174,205 +132,6 @@ int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots) {
         a->command = lots;
         t->changed = true;
         return 0;
-}
-
-/* ---- the price ---- */
-
-static bool is_same_lot(const Terms *a, const Terms *b) {
-        return a->block_bytes == b->block_bytes && a->lot_dram_blocks == b->lot_dram_blocks;
-}
-
-/* Nobody has traded, and nobody asked for so many lots. */
-static bool is_untouched(const Ledger *l) {
-        bool touched =
-                l->pool.ticket.lots != 0 || l->pool.position != 0 || l->repricing.lot_slow_blocks != 0;
-
-        for (size_t i = 0; i < l->n_accounts && !touched; i++)
-                touched = l->accounts[i].ticket.lots != 0 || l->accounts[i].position != 0 ||
-                          l->accounts[i].command != 0;
-        return !touched;
-}
-
-int trade_set_terms(Trade *t, const MarketPolicy *policy) {
-        const Terms *now = &t->ledger.terms;
-        Terms terms;
-        int r;
-
-        r = terms_make(policy, &terms);
-        if (r < 0)
-                return r;
-        if (is_same_lot(&terms, now) &&
-            (policy->moving_price || terms.lot_slow_blocks == now->lot_slow_blocks))
-                return 1;
-        t->next_terms = terms;
-        t->price = is_same_lot(&terms, now) ? t->price : PRICE_WAITS_POSITIONS;
-        if (!is_untouched(&t->ledger))
-                return 0;
-        t->ledger.terms = terms;
-        t->changed = true;
-        return 1;
-}
-
-TradePrice trade_price(const Trade *t, Terms *ret_next) {
-        if (ret_next)
-                *ret_next = t->next_terms;
-        return t->price;
-}
-
-/* The terms that the price should come to: as configured or, where it moves, one step from here. */
-static void price_aim(Trade *t, const MarketPolicy *policy) {
-        const Ledger *l = &t->ledger;
-        Terms aim = l->terms;
-
-        (void) terms_make(policy, &aim);
-        if (l->repricing.lot_slow_blocks != 0)
-                (void) terms_at_price(&l->terms, l->repricing.lot_slow_blocks, &aim);
-        else if (policy->moving_price && is_same_lot(&aim, &l->terms))
-                (void) terms_at_price(&l->terms, market_next_price(policy, &l->terms, &t->wished), &aim);
-        t->next_terms = aim;
-}
-
-static bool price_is_within_bounds(const Trade *t) {
-        for (size_t i = 0; i < t->ledger.n_accounts; i++) {
-                const Account *a = &t->ledger.accounts[i];
-                uint64_t bytes = account_holding(a, &t->next_terms, TIER_SLOW);
-
-                if (a->position != 0 &&
-                    (bytes < t->parties[i].least[TIER_SLOW] || bytes > t->parties[i].most[TIER_SLOW]))
-                        return false;
-        }
-        return true;
-}
-
-/* After a price that was given up, or that turned round. */
-static usec_t price_ready(const Ledger *l, const MarketPolicy *policy) {
-        const Repricing *r = &l->repricing;
-
-        return r->holds > 0 ? r->ended_at + (policy->settle_usec << r->holds) : 0;
-}
-
-static TradePrice price_step(Trade *t, const MarketPolicy *policy, const SettleFacts seen[], size_t n,
-                             uint64_t slow_capacity) {
-        Ledger *l = &t->ledger;
-
-        price_aim(t, policy);
-        if (!is_same_lot(&t->next_terms, &l->terms))
-                return PRICE_WAITS_POSITIONS;
-        if (t->next_terms.lot_slow_blocks == l->terms.lot_slow_blocks)
-                return PRICE_STANDS;
-        if (!price_is_within_bounds(t)) {
-                if (l->repricing.lot_slow_blocks != 0) { /* they were changed meanwhile */
-                        settlement_keep_price(l);
-                        t->changed = true;
-                }
-                return PRICE_WAITS_BOUNDS;
-        }
-        if (l->repricing.lot_slow_blocks != 0)
-                return PRICE_CHANGES;
-        if (l->now < price_ready(l, policy))
-                return PRICE_WAITS_TIME;
-        switch (settlement_reprice(l, t->next_terms.lot_slow_blocks, seen, n, slow_capacity, l->now)) {
-        case 0:
-                t->wished = (Clearing) { 0 }; /* the next step is the next clearing's to say */
-                t->changed = true;
-                return PRICE_CHANGES;
-        case -EBUSY:
-                return PRICE_WAITS_TRADES;
-        case -ENOSPC:
-                return PRICE_WAITS_ROOM;
-        case -EAGAIN:
-                return PRICE_WAITS_FROZEN;
-        default:
-                return PRICE_WAITS_BOUNDS;
-        }
-}
-
-/* ---- accounts ---- */
-
-static int account_open(Trade *t, const TradeFacts *f) {
-        uint64_t blocks[_TIER_MAX];
-        Party *parties;
-        Account *a;
-        size_t at;
-        int r;
-
-        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                uint64_t bytes = f->entitled_bytes[tier];
-
-                if (f->entitled_bytes[TIER_DRAM] == 0 && f->entitled_bytes[TIER_SLOW] == 0)
-                        bytes = MAX(f->seen.cells[tier].requested_bytes, f->seen.cells[tier].boot_bytes);
-                blocks[tier] = bytes / t->ledger.terms.block_bytes;
-        }
-        parties = reallocarray(t->parties, t->ledger.n_accounts + 1, sizeof(*parties));
-        if (!parties)
-                return -ENOMEM;
-        t->parties = parties;
-        r = ledger_add(&t->ledger, f->seen.id, blocks, &a);
-        if (r < 0)
-                return r;
-        at = (size_t) (a - t->ledger.accounts);
-        memmove(parties + at + 1, parties + at, (t->ledger.n_accounts - 1 - at) * sizeof(*parties));
-        parties[at] = (Party) { .id = f->seen.id };
-        t->changed = true;
-        return 0;
-}
-
-/* An entitlement that was changed counts from when it can hold the position. */
-static void account_entitle(Trade *t, Account *a, const TradeFacts *f) {
-        uint64_t wanted[_TIER_MAX], blocks[_TIER_MAX];
-
-        if ((f->entitled_bytes[TIER_DRAM] == 0 && f->entitled_bytes[TIER_SLOW] == 0) ||
-            a->ticket.lots != 0 || t->ledger.repricing.lot_slow_blocks != 0)
-                return;
-        for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                wanted[tier] = f->entitled_bytes[tier] / t->ledger.terms.block_bytes;
-        if (memcmp(wanted, a->entitlement_blocks, sizeof(wanted)) == 0 ||
-            terms_holding(&t->ledger.terms, wanted, a->position, blocks) < 0)
-                return;
-        memcpy(a->entitlement_blocks, wanted, sizeof(wanted));
-        t->changed = true;
-}
-
-static void party_bound(const Trade *t, const Account *a, Party *p, const TradeFacts *f) {
-        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                const SettleCell *c = &f->seen.cells[tier];
-
-                p->least[tier] = MAX(f->floor_bytes[tier], c->boot_bytes);
-                p->most[tier] = c->boot_bytes + c->device_max_bytes;
-                if (f->ceiling_bytes[tier] > 0)
-                        p->most[tier] = MIN(p->most[tier], f->ceiling_bytes[tier]);
-        }
-        /* Where it is out of bounds already, nothing but the way back is open. */
-        if (!account_bounds(a, &t->ledger.terms, p->least, p->most, &p->low, &p->high)) {
-                p->low = MIN(a->position, INT64_C(0));
-                p->high = MAX(a->position, INT64_C(0));
-        }
-}
-
-static int parties_update(Trade *t, const TradeFacts facts[], size_t n_facts) {
-        for (size_t i = 0; i < n_facts; i++) {
-                Account *a = ledger_find(&t->ledger, facts[i].seen.id);
-                int r;
-
-                if (!a) {
-                        r = account_open(t, &facts[i]);
-                        if (r < 0)
-                                return r;
-                        a = ledger_find(&t->ledger, facts[i].seen.id);
-                }
-                account_entitle(t, a, &facts[i]);
-                party_bound(t, a, &t->parties[a - t->ledger.accounts], &facts[i]);
-        }
-        return 0;
-}
-
-/* settlement_step() removes the accounts of VMs that are gone: so do the parties. */
-static void parties_forget(Trade *t) {
-        size_t kept = 0;
-
-        for (size_t i = 0; kept < t->ledger.n_accounts; i++)
-                if (memcmp(&t->parties[i].id, &t->ledger.accounts[kept].id, sizeof(AccountId)) == 0)
-                        t->parties[kept++] = t->parties[i];
 }
 
 /* ---- a clearing ---- */
@@ -434,10 +193,13 @@ static void wish_count(Trade *t, const Account *a, const Party *p, int64_t lots)
 static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *f, uint64_t key,
                         Offer *ret) {
         Account *a = ledger_find(&t->ledger, f->seen.id);
-        Party *p = &t->parties[a - t->ledger.accounts];
+        Party *p = party_find(t, f->seen.id);
         int64_t wish = 0;
         bool done;
 
+        *ret = (Offer) { .key = key };
+        if (!a) /* it was refused */
+                return;
         p->standing = standing_of(a, f, policy, t->ledger.now);
         p->rests_until = MAX(rest_end(a, policy), dwell_end(a, policy, f->wish));
         done = p->standing == STANDING_COMMAND || (p->standing == STANDING_WITHDRAWS && a->position == 0);
@@ -566,9 +328,11 @@ static int facts_check(const TradeFacts facts[], size_t n) {
 int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], size_t n_facts,
                const uint64_t capacity_bytes[_TIER_MAX], usec_t now, Settlement *ret) {
         _cleanup_free_ SettleFacts *seen = calloc(n_facts + 1, sizeof(*seen));
+        _cleanup_free_ AccountId *refused = calloc(n_facts + 1, sizeof(*refused));
+        size_t n_refused = 0;
         int r;
 
-        if (!seen)
+        if (!seen || !refused)
                 return -ENOMEM;
         r = facts_check(facts, n_facts);
         if (r < 0)
@@ -576,7 +340,8 @@ int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], s
         for (size_t i = 0; i < n_facts; i++)
                 seen[i] = facts[i].seen;
         t->ledger.now = MAX(t->ledger.now, now);
-        r = parties_update(t, facts, n_facts);
+        r = parties_update(t, facts, n_facts, capacity_bytes, refused);
+        n_refused = r >= 0 ? (size_t) r : 0;
         if (r >= 0)
                 t->price = price_step(t, policy, seen, n_facts, capacity_bytes[TIER_SLOW]);
         if (r >= 0 && t->ledger.now >= t->next_clearing && t->price != PRICE_CHANGES &&
@@ -590,6 +355,7 @@ int trade_step(Trade *t, const MarketPolicy *policy, const TradeFacts facts[], s
                 return r;
         parties_forget(t);
         history_keep(t, ret);
+        (void) parties_refuse(t, &refused, n_refused, ret); /* at the next tick, then */
         ret->changed = ret->changed || t->changed;
         t->changed = false;
         return 0;

@@ -14,7 +14,9 @@
 typedef struct TradeFacts {
         SettleFacts seen;
         bool trading;                         /* its wish counts; else it only gives back and withdraws */
-        uint64_t entitled_bytes[_TIER_MAX];   /* both 0: what it was asked to have when its account opens */
+        uint64_t entitled_bytes[_TIER_MAX]; /* both 0: what it was asked to have when its account opens. More
+                                             * than the host has beside what the others are entitled to is
+                                             * refused: no account is opened, or it keeps what it was */
         uint64_t floor_bytes[_TIER_MAX];      /* it never trades below */
         uint64_t ceiling_bytes[_TIER_MAX];    /* nor above; 0: as far as its devices go */
         int64_t wish;                         /* lots of DRAM to buy (> 0) or sell now */
@@ -91,8 +93,11 @@ const Clearing *trade_last_clearing(const Trade *t);
 uint64_t trade_epoch(const Trade *t);
 /* The n-th of the last trades, 0 the newest; NULL: there are not so many. */
 const TradeRecord *trade_history(const Trade *t, size_t n);
-/* Returns 0 or -ENOENT. */
+/* Returns 0 or -ENOENT. One that was refused has an account only if it had one before. */
 int trade_view(const Trade *t, AccountId id, TradeView *ret);
+
+/* Whether it is not entitled to what its facts said at the last step. */
+bool trade_is_refused(const Trade *t, AccountId id);
 
 /* Kept in the ledger until the next clearing, a withdrawal until it is done; another one replaces it. lots:
  * of TRADE_LOTS.

@@ -195,7 +195,7 @@ static void test_check_finds(void **state) {
 }
 
 static void assert_words(SettleEventType type, uint64_t lots, const Ticket *ticket, const char *expected) {
-        const Terms terms = { .block_bytes = 2 * MIB, .lot_dram_blocks = 16, .lot_slow_blocks = 64 };
+        const Terms terms = { 2 * MIB, 4, 1, 16, 64 };
         const SettleEvent e = { .type = type,
                                 .gives = ticket_gives(ticket),
                                 .lots = lots,
@@ -227,6 +227,15 @@ static void test_words(void **state) {
                      "did not give its memory back within 60 s: 1 of 4 lots of 32 MiB DRAM did not come");
         assert_words(SETTLE_ENDED, 3, &sells, "ended its trade at 3 of 4 lots of 32 MiB DRAM, in 60 s");
         assert_words(SETTLE_GONE, 2, &sells, "is gone; 2 lots of 32 MiB DRAM of its trade are void");
+        assert_words(SETTLE_REFUSED, 0, &(const Ticket) { 0 },
+                     "is not entitled to what its settings say: the host does not have that much beside "
+                     "what others are entitled to");
+        assert_words(SETTLE_REPRICED, 0, &(const Ticket) { 0 },
+                     "price is 4:1 now: 32 MiB of DRAM for 128 MiB of slow memory");
+        assert_words(SETTLE_KEPT, 0, &(const Ticket){ 0 },
+                     "did not give in time what a new price takes of it");
+        assert_words(SETTLE_PRICE_KEPT, 0, &(const Ticket) { 0 },
+                     "price stays: not all who would have to give for a new one did so in time");
         assert_int_equal(settle_event_describe(&none, &terms, text, sizeof(text)), -EINVAL);
 }
 

@@ -262,6 +262,80 @@ static void test_entitlements(void **state) {
         assert_sizes(r, 0, 256, 512);
 }
 
+static unsigned told(const Rig *r, SettleEventType type, unsigned i) {
+        const AccountId id = id_of(i);
+        unsigned n = 0;
+
+        for (size_t k = 0; k < r->out.n_events; k++)
+                n += r->out.events[k].type == type && memcmp(&r->out.events[k].id, &id, sizeof(id)) == 0;
+        return n;
+}
+
+static void entitle(Rig *r, unsigned i, uint64_t dram_mib, uint64_t slow_mib) {
+        r->facts[i].entitled_bytes[TIER_DRAM] = dram_mib * MIB;
+        r->facts[i].entitled_bytes[TIER_SLOW] = slow_mib * MIB;
+}
+
+/* What the host does not have beside what others are entitled to opens no account; the others go on. */
+static void test_entitled_beyond_the_host(void **state) {
+        Rig *r = *state;
+        TradeView v;
+
+        entitle(r, 0, 256, 512);
+        entitle(r, 1, 256, 512);
+        entitle(r, 2, 258, 512);
+        r->facts[0].wish = -1;
+        r->facts[1].wish = 1;
+        r->facts[2].wish = 1;
+        run(r, 1);
+        assert_int_equal(told(r, SETTLE_REFUSED, 2), 1);
+        assert_int_equal(told(r, SETTLE_REFUSED, 0) + told(r, SETTLE_REFUSED, 1), 0);
+        assert_true(trade_is_refused(r->trade, id_of(2)));
+        assert_false(trade_is_refused(r->trade, id_of(1)));
+        assert_int_equal(trade_view(r->trade, id_of(2), &v), -ENOENT);
+        assert_int_equal(trade_command(r->trade, id_of(2), TRADE_LOTS, 1), -ENOENT);
+        run(r, 1);
+        assert_int_equal(told(r, SETTLE_REFUSED, 2), 0); /* once */
+        run(r, 10);
+        assert_sizes(r, 0, 224, 640);
+        assert_sizes(r, 1, 288, 384);
+        assert_sizes(r, 2, 256, 512);
+        r->capacity[TIER_DRAM] += 2 * MIB;
+        run(r, 1);
+        assert_false(trade_is_refused(r->trade, id_of(2)));
+        assert_int_equal(view(r, 2).account.entitlement_blocks[TIER_DRAM], 129);
+}
+
+/* One that has an account keeps what it was entitled to. What a VM has when it comes is there. */
+static void test_entitled_to_more_later(void **state) {
+        const uint64_t none[_TIER_MAX] = { 0, 0 };
+        Rig *r = *state;
+
+        entitle(r, 0, 256, 512);
+        run(r, 1);
+        entitle(r, 0, 256, 514);
+        run(r, 1);
+        assert_int_equal(told(r, SETTLE_REFUSED, 0), 1);
+        assert_int_equal(view(r, 0).account.entitlement_blocks[TIER_SLOW], 256);
+        entitle(r, 0, 256, 512);
+        run(r, 1);
+        assert_false(trade_is_refused(r->trade, id_of(0)));
+        entitle(r, 0, 256, 514);
+        run(r, 1);
+        assert_int_equal(told(r, SETTLE_REFUSED, 0), 1); /* anew */
+        entitle(r, 1, 256, 510);
+        run(r, 2);
+        assert_false(trade_is_refused(r->trade, id_of(0)));
+        assert_int_equal(view(r, 0).account.entitlement_blocks[TIER_SLOW], 257);
+        settlement_done(&r->out); /* whoever has it already is not asked again */
+        r->now += USEC_PER_SEC;
+        assert_return_code(trade_step(r->trade, &r->policy, r->facts, r->n, none, r->now, &r->out), 0);
+        assert_int_equal(r->out.n_events, 0);
+        entitle(r, 0, UINT64_MAX / MIB, UINT64_MAX / MIB);
+        run(r, 1);
+        assert_true(trade_is_refused(r->trade, id_of(0)));
+}
+
 static void test_life_after_a_crash(void **state) {
         Rig *r = *state;
         Ledger ledger;
@@ -457,6 +531,7 @@ int main(void) {
                 TEST(test_wishes_are_traded), TEST(test_turning_round_takes_longer),
                 TEST(test_withdrawal_is_a_right), TEST(test_commands), TEST(test_pool),
                 TEST(test_bounds_and_frozen), TEST(test_prices_wait), TEST(test_entitlements),
+                TEST(test_entitled_beyond_the_host), TEST(test_entitled_to_more_later),
                 TEST(test_life_after_a_crash), TEST(test_no_rest_is_cut_short),
                 TEST(test_no_command_is_lost), TEST(test_commands_at_a_bound), TEST(test_unwilling),
                 TEST(test_no_recall_from_the_unwilling), TEST(test_gone_and_back),

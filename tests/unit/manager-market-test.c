@@ -693,6 +693,25 @@ static void test_entitled_together(void **state) {
         teardown(&f);
 }
 
+/* As its metadata says, whoever wrote that. */
+static void test_entitled_beyond_the_host(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes EntitledDram=256M EntitledSlow=512M");
+        f.m->conf->reserve_bytes[TIER_DRAM] = 770 * MIB; /* of 1 GiB */
+        epochs(&f, 3);
+        assert_false(holding(&f).has_account);
+        assert_true(holding(&f).refused);
+        trade_fails(&f, -(int64_t) LOT, OUTCOME_NO_ROOM,
+                    "takes no part in the market: the host does not have");
+        f.m->conf->reserve_bytes[TIER_DRAM] = 768 * MIB;
+        epochs(&f, 3);
+        assert_true(holding(&f).has_account);
+        assert_false(holding(&f).refused);
+        trade(&f, -1);
+        teardown(&f);
+}
+
 static void test_dry_run(void **state) {
         Fixture f;
 
@@ -722,6 +741,7 @@ int main(void) {
                 cmocka_unit_test(test_asked_for_is_seen),
                 cmocka_unit_test(test_who_waits_is_answered),
                 cmocka_unit_test(test_entitled_together),
+                cmocka_unit_test(test_entitled_beyond_the_host),
                 cmocka_unit_test(test_dry_run),
         };
 
