@@ -96,7 +96,8 @@ static int market_party(Manager *m, const char *uuid, Domain **ret, TradeView *r
 }
 
 /* For the next tick; a later one replaces it. */
-static int command_queue(Manager *m, const Domain *d, TradeCommandType type, int64_t dram_bytes) {
+static int command_queue(Manager *m, const Domain *d, TradeCommandType type, int64_t dram_bytes,
+                         Outcome *o) {
         MarketCommand c = { .id = market_account(d), .type = type, .dram_bytes = dram_bytes };
 
         for (size_t i = 0; i < m->market.n_commands; i++)
@@ -105,7 +106,10 @@ static int command_queue(Manager *m, const Domain *d, TradeCommandType type, int
                         return 0;
                 }
         if (m->market.n_commands == ELEMENTSOF(m->market.commands))
-                return -EBUSY;
+                return outcome_set(o, OUTCOME_DOMAIN_BUSY,
+                                   "domain '%s': %zu orders for the market wait already; try again in a few "
+                                   "seconds",
+                                   d->name, m->market.n_commands);
         m->market.commands[m->market.n_commands++] = c;
         return 0;
 }
@@ -162,12 +166,14 @@ static int ask_trade(Manager *m, const MarketAsk *a, char **ret_text, Outcome *o
                                    "market status')",
                                    d->name);
         r = describe_trade(d, &v, lots, &text);
-        if (r >= 0 && !a->dry_run)
-                r = command_queue(m, d, TRADE_LOTS, a->dram_bytes);
         if (r < 0)
                 return outcome_set(o, OUTCOME_FAILED, "domain '%s' cannot trade: %s", d->name, strerror(-r));
-        if (!a->dry_run)
+        if (!a->dry_run) {
+                r = command_queue(m, d, TRADE_LOTS, a->dram_bytes, o);
+                if (r < 0)
+                        return r;
                 manager_tell(m, d, "trade", "asked to trade: %s", text);
+        }
         *ret_text = TAKE_PTR(text);
         return 0;
 }
@@ -180,10 +186,9 @@ static int ask_withdraw(Manager *m, const MarketAsk *a, Outcome *o) {
         r = market_party(m, a->uuid, &d, &v, o);
         if (r < 0)
                 return r;
-        r = command_queue(m, d, TRADE_WITHDRAW, 0);
+        r = command_queue(m, d, TRADE_WITHDRAW, 0, o);
         if (r < 0)
-                return outcome_set(o, OUTCOME_FAILED, "domain '%s' cannot withdraw: %s", d->name,
-                                   strerror(-r));
+                return r;
         manager_tell(m, d, "trade", "goes back to its entitlement");
         return 0;
 }

@@ -639,6 +639,20 @@ static void test_asked_for_is_seen(void **state) {
         teardown(&f);
 }
 
+static void test_too_many_orders(void **state) {
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        epochs(&f, 3);
+        f.m->market.n_commands = COMMANDS_MAX; /* of domains that are gone, say */
+        trade_fails(&f, -(int64_t) LOT, OUTCOME_DOMAIN_BUSY, "256 orders for the market wait already");
+        epochs(&f, 1);
+        trade(&f, -1);
+        epochs(&f, 6);
+        assert_sizes(1);
+        teardown(&f);
+}
+
 /* Nobody waits for ever, nor for a daemon that is gone. */
 static void test_who_waits_is_answered(void **state) {
         Fixture f;
@@ -739,6 +753,7 @@ int main(void) {
                 cmocka_unit_test(test_set),
                 cmocka_unit_test(test_set_and_trade_at_once),
                 cmocka_unit_test(test_asked_for_is_seen),
+                cmocka_unit_test(test_too_many_orders),
                 cmocka_unit_test(test_who_waits_is_answered),
                 cmocka_unit_test(test_entitled_together),
                 cmocka_unit_test(test_entitled_beyond_the_host),
