@@ -19,6 +19,7 @@ const char *wish_reason_to_string(WishReason r) {
                 [WISH_SWAPPING] = "swapping",
                 [WISH_HAS_ROOM] = "has-room",
                 [WISH_HEAT_MISSED] = "heat-missed",
+                [WISH_COLD] = "cold",
                 [WISH_NO_SPARE] = "no-spare",
                 [WISH_NOT_MOVED] = "not-moved",
                 [WISH_WATCHING] = "watching",
@@ -112,6 +113,19 @@ static int64_t lots_for_room(const WishFacts *f, const Wish *w, uint64_t *ret_ro
         return n;
 }
 
+/* How many of the lots that it bought hold next to nothing. Where pages are not migrated, DRAM holds others
+ * than those that the curve says. */
+static int64_t lots_cold(const WishFacts *f, uint64_t *ret_usec) {
+        uint64_t pages = lot_pages(f->terms), at = dram_pages(f);
+        int64_t n = 0, most = f->has_heat && f->moved ? MIN(f->position, lots_per_epoch(f)) : 0;
+
+        *ret_usec = heat_usec(heat_ranked(f, at - MIN(at, pages), MIN(at, pages)));
+        for (; n < most && at >= pages; n++, at -= pages)
+                if (heat_ranked(f, at - pages, pages) >= pages * WISH_COLD_HEAT)
+                        break;
+        return n;
+}
+
 /* What it can do without, and still have its part of all. The host knows of memory that was never touched; a
  * guest that says what is available knows of caches, too. */
 static uint64_t spare_bytes(const WishFacts *f) {
@@ -161,6 +175,7 @@ static void wish_follow_trades(Wish *w, const WishFacts *f, usec_t now) {
         int direction = position > w->position ? 1 : -1;
 
         if (w->known && position != w->position) {
+                w->cold_at = 0;
                 if (w->direction == -direction) {
                         w->turns = MIN(w->turns + 1, (unsigned) WISH_TURNS_MAX);
                         w->turned_at = now;
@@ -191,18 +206,43 @@ static void wish_sell(const Wish *w, const WishFacts *f, usec_t now, WishDecisio
         d->lots = d->reason == WISH_SWAPPING ? d->best : 0;
 }
 
+/* Whether there is anything cold; then *d says so. */
+static bool wish_shed(Wish *w, const WishFacts *f, usec_t now, WishDecision *d) {
+        uint64_t usec;
+        int64_t n = lots_cold(f, &usec);
+
+        if (n == 0) {
+                w->cold_at = 0;
+                return false;
+        }
+        if (w->cold_at == 0) {
+                w->cold_at = now + MAX(f->policy->epoch_usec * WISH_COLD_EPOCHS, UINT64_C(1));
+                w->cold_lots = n;
+        }
+        w->cold_lots = MIN(w->cold_lots, n);
+        d->best = -w->cold_lots;
+        d->heat_usec = usec;
+        d->wait_usec = time_until(MAX(w->cold_at, w->swap_flips_at), now);
+        d->reason = d->wait_usec > 0 ? WISH_WATCHING : WISH_COLD;
+        d->lots = d->reason == WISH_COLD ? d->best : 0;
+        return true;
+}
+
 static void wish_buy(Wish *w, const WishFacts *f, usec_t now, WishDecision *d) {
         uint64_t room = lot_room(f->terms);
 
         d->best = lots_missed(f, &d->heat_usec);
         if (d->best == 0) {
                 w->missed_at = 0;
+                if (wish_shed(w, f, now, d))
+                        return;
                 d->reason = w->swap_flips_at > 0                         ? WISH_WATCHING
                             : d->swap_bytes_per_sec || d->slow_permyriad ? WISH_BALANCED
                                                                          : WISH_IDLE;
                 d->wait_usec = time_until(w->swap_flips_at, now);
                 return;
         }
+        w->cold_at = 0;
         if (w->missed_at == 0)
                 w->missed_at = now + MAX(f->policy->epoch_usec, UINT64_C(1));
         d->spare_bytes = spare_bytes(f);
@@ -237,7 +277,7 @@ void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret) {
         wish_follow_trades(w, f, now);
         if (f->frozen || !f->trading) {
                 /* What was seen before says nothing of what comes after. */
-                w->swap_bytes_per_sec = w->swap_wait_usec = w->swap_flips_at = w->missed_at = 0;
+                w->swap_bytes_per_sec = w->swap_wait_usec = w->swap_flips_at = w->missed_at = w->cold_at = 0;
                 w->swaps = false;
                 d.reason = f->trading ? WISH_FROZEN : WISH_OFF;
                 *ret = d;
@@ -248,7 +288,7 @@ void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret) {
         d.swap_wait_usec = w->swap_wait_usec;
         d.slow_permyriad = slow_permyriad(f);
         if (w->swaps) {
-                w->missed_at = 0;
+                w->missed_at = w->cold_at = 0;
                 wish_sell(w, f, now, &d);
         } else
                 wish_buy(w, f, now, &d);
@@ -318,6 +358,12 @@ int wish_describe(const WishDecision *d, const Terms *t, char *buf, size_t size)
                                 "would buy %" PRIu64
                                 " lot%s of %s DRAM, each for %s less memory: hot pages do not "
                                 "fit its DRAM, and the next lot saves them %" PRIu64 " us/s",
+                                lots, s, lot, room, d->heat_usec);
+        case WISH_COLD:
+                return snprintf(buf, size,
+                                "would sell %" PRIu64
+                                " lot%s of %s DRAM of those that it bought, each for %s more memory: they "
+                                "hold nothing warm any more, and the last one saves %" PRIu64 " us/s",
                                 lots, s, lot, room, d->heat_usec);
         case WISH_NO_SPARE:
                 return snprintf(buf, size,

@@ -15,7 +15,8 @@
  * takes minutes from a hard disk: while it has a lot's room to spare, it sells no more.
  * - Heat: all pages in order of heat, hottest first; DRAM holds the first of them once they are migrated.
  * What the next lot would catch, and what the last one holds, can be read off that curve, wherever the pages
- * lie now: pages that migration alone will bring to DRAM are no reason to buy.
+ * lie now: pages that migration alone will bring to DRAM are no reason to buy. Lots that it bought for heat
+ * and that have gone cold it sells again; what it is entitled to it keeps, however cold.
  *
  * A guest can swap and write to look hungry or hot, and lie about what is free. All that this changes is
  * which of its own memory it gives for which: each lot that it gets is one that it pays for.
@@ -45,6 +46,11 @@
 /* A lot is worth buying when the pages that it catches have this heat on average, written in a tenth of the
  * samples: three times what the planner asks of a move, as a trade costs a resize on top of the moves. */
 #define WISH_LOT_HEAT 24
+/* Lots that were bought and hold so little are offered again, down to the entitlement: a quarter of that, so
+ * that a lot which was just worth buying stays, and for so many epochs of the market, as warm pages may only
+ * rest. */
+#define WISH_COLD_HEAT (WISH_LOT_HEAT / 4)
+#define WISH_COLD_EPOCHS 6
 /* Who trades one way and then the other waits twice as long each time, up to 64 times the dwell; who has not
  * turned for twice as long as that begins anew. */
 #define WISH_TURNS_MAX 6
@@ -58,6 +64,7 @@ typedef enum WishReason {
         WISH_SWAPPING,    /* sells DRAM for room */
         WISH_HAS_ROOM,    /* swaps, and has not used the room that it has: pages are still coming back */
         WISH_HEAT_MISSED, /* buys DRAM for hot pages */
+        WISH_COLD,        /* sells DRAM that it had bought, and that holds nothing warm any more */
         WISH_NO_SPARE,    /* would buy DRAM, and has no slow memory to spare */
         WISH_NOT_MOVED,   /* would buy, but its pages are not migrated: not managed, or no agent */
         WISH_WATCHING,    /* a signal that has not lasted long enough, or has just ended */
@@ -91,6 +98,8 @@ typedef struct Wish {
         bool swaps;
         usec_t swap_flips_at; /* 0: no sign of it */
         usec_t missed_at;     /* hot pages count as missed from then on; 0: none are */
+        usec_t cold_at;       /* lots count as cold from then on; 0: none are */
+        int64_t cold_lots;    /* the fewest since cold_at was set */
         bool known;           /* position is one that was seen */
         int64_t position;
         int direction; /* of the last trade: 1 bought, -1 sold, 0 none */

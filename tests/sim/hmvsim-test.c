@@ -115,6 +115,32 @@ static void test_hard_disk(void **state) {
         assert_int_equal(hungry[1].swap_bytes, hungry[2].swap_bytes);
 }
 
+/* A hot set that shrinks: what was bought for it is sold again, what the VM is entitled to is not. */
+static void test_cold(void **state) {
+        _cleanup_(sim_freep) Sim *s = start("three-vms", 1);
+        Group *g = &scenario.groups[0];
+        VmView v;
+
+        scenario.policy.market.use_pool = true;
+        scenario.free_bytes[TIER_SLOW] = 2048 * MIB;
+        g->phases[1] = g->phases[0];
+        g->phases[1].at = 300 * USEC_PER_SEC;
+        g->phases[1].hot_bytes = 32 * MIB;
+        g->n_phases = 2;
+        sim_free(TAKE_PTR(s));
+        assert_int_equal(sim_new(&scenario, 1, &s), 0);
+        run(s, 295);
+        sim_vm(s, 0, &v);
+        assert_true(v.position > 0);
+        run(s, 605);
+        sim_vm(s, 0, &v);
+        assert_int_equal(v.position, 0);
+        run(s, 300);
+        sim_vm(s, 0, &v);
+        assert_int_equal(v.position, 0);
+        assert_worth(&v, sim_terms(s));
+}
+
 /* Without trading, the same VMs miss and swap to the end: it was the market that helped. */
 static void test_without_trading(void **state) {
         _cleanup_(sim_freep) Sim *s = start("three-vms", 1);
@@ -278,6 +304,7 @@ int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_three_vms),
                 cmocka_unit_test(test_hard_disk),
+                cmocka_unit_test(test_cold),
                 cmocka_unit_test(test_without_trading),
                 cmocka_unit_test(test_hostile),
                 cmocka_unit_test(test_thousand),
