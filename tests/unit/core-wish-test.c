@@ -417,9 +417,9 @@ static void test_cold_is_sold(void **state) {
         run(g, 3);
         assert_wish(g, WISH_COLD, -2);
         wish_describe(&g->d, &g->terms, text, sizeof(text));
-        assert_string_equal(text, "would sell 2 lots of 32 MiB DRAM of those that it bought, each for 96 "
-                                  "MiB more memory: they hold nothing warm any more, and the last one saves 0 "
-                                  "us/s");
+        assert_string_equal(text,
+                            "would sell 2 lots of 32 MiB DRAM of those that it bought, each for 96 MiB more "
+                            "memory: they hold nothing warm any more, and the last one saves 0 us/s");
         g->policy.max_trade_bytes = 32 * MIB;
         run(g, 1);
         assert_wish(g, WISH_COLD, -1);
