@@ -251,7 +251,7 @@ static void step_reprice(Step *s) {
                               has_given(s, &l->accounts[i], &next));
         if (all && used_at(l, &next, s->facts, s->n_facts) <= s->capacity[TIER_SLOW]) {
                 direction = next.lot_slow_blocks > l->terms.lot_slow_blocks ? 1 : -1;
-                repricing_end(l, l->repricing.last_direction == -direction);
+                repricing_end(l, s->policy->moving_price && l->repricing.last_direction == -direction);
                 l->repricing.last_direction = direction;
                 l->terms = next;
                 tell(s, SETTLE_REPRICED, &l->pool, 0);

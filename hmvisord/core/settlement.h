@@ -55,8 +55,8 @@ typedef struct Repricing {
         usec_t began_at;
         usec_t ended_at;       /* the last one; 0: never */
         int8_t last_direction; /* of the last one that came: 1 DRAM became dearer, -1 cheaper, 0 none */
-        uint8_t holds;         /* in a row that were given up, or turned the price round: each doubles the
-                                * wait before the next, so that a price that swings comes to rest */
+        uint8_t holds; /* in a row that were given up or, where the price moves, turned it round: each
+                        * doubles the wait before the next, so that a price that swings comes to rest */
 } Repricing;
 
 typedef struct Ledger {

@@ -4,6 +4,11 @@
  */
 #include "core/trade-internal.h"
 
+/* So many steps of shrinking are taken of a VM for one change of the price: a guest does them well within
+ * the time that it has, so that a configured price that is far away comes in several changes, and not never.
+ */
+#define GIVING_STEPS 8
+
 const char *trade_price_to_string(TradePrice p) {
         static const char *const names[] = {
                 [PRICE_STANDS] = "stands",
@@ -73,10 +78,25 @@ static void price_aim(Trade *t, const MarketPolicy *policy) {
         t->next_terms = aim;
 }
 
-static bool price_is_within_bounds(const Trade *t) {
+/* The next change on the way there. */
+static Terms price_next(const Trade *t, const MarketPolicy *policy) {
+        const Ledger *l = &t->ledger;
+        uint64_t now = l->terms.lot_slow_blocks, aim = t->next_terms.lot_slow_blocks, lots = 1, most;
+        Terms next = t->next_terms;
+
+        for (size_t i = 0; i < l->n_accounts; i++)
+                lots = MAX(lots, (uint64_t) llabs(l->accounts[i].position));
+        most = MAX(GIVING_STEPS * policy->step_bytes / l->terms.block_bytes / lots, UINT64_C(1));
+        aim = aim > now ? MIN(aim, now + most) : MAX(aim, now - MIN(most, now));
+        if (l->repricing.lot_slow_blocks == 0)
+                (void) terms_at_price(&l->terms, (uint32_t) aim, &next);
+        return next;
+}
+
+static bool price_is_within_bounds(const Trade *t, const Terms *next) {
         for (size_t i = 0; i < t->ledger.n_accounts; i++) {
                 const Account *a = &t->ledger.accounts[i];
-                uint64_t bytes = account_holding(a, &t->next_terms, TIER_SLOW);
+                uint64_t bytes = account_holding(a, next, TIER_SLOW);
 
                 if (a->position != 0 &&
                     (bytes < t->parties[i].least[TIER_SLOW] || bytes > t->parties[i].most[TIER_SLOW]))
@@ -95,13 +115,15 @@ static usec_t price_ready(const Ledger *l, const MarketPolicy *policy) {
 TradePrice price_step(Trade *t, const MarketPolicy *policy, const SettleFacts seen[], size_t n,
                              uint64_t slow_capacity) {
         Ledger *l = &t->ledger;
+        Terms next;
 
         price_aim(t, policy);
         if (!is_same_lot(&t->next_terms, &l->terms))
                 return PRICE_WAITS_POSITIONS;
         if (t->next_terms.lot_slow_blocks == l->terms.lot_slow_blocks)
                 return PRICE_STANDS;
-        if (!price_is_within_bounds(t)) {
+        next = price_next(t, policy);
+        if (!price_is_within_bounds(t, &next)) {
                 if (l->repricing.lot_slow_blocks != 0) { /* they were changed meanwhile */
                         settlement_keep_price(l);
                         t->changed = true;
@@ -112,7 +134,7 @@ TradePrice price_step(Trade *t, const MarketPolicy *policy, const SettleFacts se
                 return PRICE_CHANGES;
         if (l->now < price_ready(l, policy))
                 return PRICE_WAITS_TIME;
-        switch (settlement_reprice(l, t->next_terms.lot_slow_blocks, seen, n, slow_capacity, l->now)) {
+        switch (settlement_reprice(l, next.lot_slow_blocks, seen, n, slow_capacity, l->now)) {
         case 0:
                 t->wished = (Clearing) { 0 }; /* the next step is the next clearing's to say */
                 t->changed = true;

@@ -395,7 +395,8 @@ static void test_open_trades(void **state) {
         assert_true(lot(r) == 63 || trade_price(r->trade, NULL) == PRICE_CHANGES);
 }
 
-/* A price that was configured is gone to in one step. Positions stay what they are. */
+/* A price that was configured is gone to at once, as far as is to be given in time. Positions stay what they
+ * are. */
 static void test_a_price_that_was_configured(void **state) {
         Rig *r = *state;
         Terms next;
@@ -411,6 +412,17 @@ static void test_a_price_that_was_configured(void **state) {
         assert_int_equal(trade_price(r->trade, NULL), PRICE_STANDS);
         assert_slow(r, 832, 352, 352);
         assert_int_equal(view(r, 0).account.position, -2);
+
+        r->policy.dram_price = 3; /* far away, for small steps: in changes of 8 blocks a lot, 16 for VM 0 */
+        r->policy.step_bytes = 4 * MIB;
+        for (uint32_t i = 0, before = lot(r); lot(r) != 48; i++, before = lot(r)) {
+                assert_true(i < 60);
+                run(r, 1);
+                assert_true(lot(r) == before || lot(r) == before - 8);
+        }
+        run(r, 3);
+        assert_int_equal(trade_price(r->trade, NULL), PRICE_STANDS);
+        assert_slow(r, 704, 416, 416);
 
         r->policy.min_trade_bytes = 64 * MIB; /* other lots: no position can stay */
         run(r, 20);
