@@ -122,11 +122,14 @@ bool market_takes_part(const Domain *d) {
 
 void market_facts(const Domain *d, MarketFacts *ret) {
         const AgentStats *stats = d->agent ? agent_link_stats(d->agent) : NULL;
+        AgentSwap said = d->agent ? agent_link_swap(d->agent) : (AgentSwap){ UINT64_MAX, UINT64_MAX };
 
         *ret = (MarketFacts) {
                 .id = market_account(d),
                 .swap_bytes_per_sec = domain_swap_rate(d),
                 .swap_wait_usec = domain_swap_wait(d),
+                .said_swap_in_bytes = said.in_bytes,
+                .said_stall_usec = said.stall_usec,
                 .available_bytes = stats ? stats->available_bytes : UINT64_MAX,
                 .swap_free_bytes = stats ? stats->swap_free_bytes : UINT64_MAX,
         };

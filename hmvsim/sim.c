@@ -185,6 +185,8 @@ static void vm_facts(Sim *s, Vm *v, DomainFacts *ret) {
                 .swap_wait_usec = v->guest.swapped_in * USEC_PER_SEC / g->disk_operations,
                 .available_bytes = guest_free_bytes(&v->guest),
                 .swap_free_bytes = BYTES_MAX,
+                .said_swap_in_bytes = UINT64_MAX,
+                .said_stall_usec = UINT64_MAX,
         };
         for (Tier t = 0; t < _TIER_MAX; t++)
                 v->market.cells[t] = (SettleCell){
@@ -197,7 +199,11 @@ static void vm_facts(Sim *s, Vm *v, DomainFacts *ret) {
         ret->market = &v->market;
         ret->frozen = v->frozen;
         if (g->behaviour == BEHAVE_LIES) {
-                v->market.available_bytes = LIE;
+                bool hungry = s->now / ALTERNATE_USEC % 2 == 0; /* or has more than it could ever use */
+
+                v->market.available_bytes = hungry ? 0 : LIE;
+                v->market.swap_bytes_per_sec = v->market.swap_wait_usec = UINT64_MAX;
+                v->market.said_swap_in_bytes = v->market.said_stall_usec = hungry ? LIE : 0;
                 v->lie = (AckFacts){ .order = v->guest.order,
                                      .state = ACK_DONE,
                                      .promoted_pages = LIE,

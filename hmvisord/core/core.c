@@ -204,6 +204,8 @@ static void core_wish(Core *c, Domain *d, const DomainFacts *facts, const Market
                             c->now - d->sampled_at <= HEAT_KEEPS_USEC,
                 .swap_bytes_per_sec = facts->market->swap_bytes_per_sec,
                 .swap_wait_usec = facts->market->swap_wait_usec,
+                .said_swap_in_bytes = facts->market->said_swap_in_bytes,
+                .said_stall_usec = facts->market->said_stall_usec,
                 .available_bytes = facts->market->available_bytes,
                 .position = account ? account->position : 0,
         };

@@ -65,7 +65,9 @@ typedef struct MarketFacts {
         /* On its swap device, as the host sees it; UINT64_MAX: not known. */
         uint64_t swap_bytes_per_sec;
         uint64_t swap_wait_usec; /* that reads took, per second */
-        /* The guest's word, which can only make it trade less; UINT64_MAX: none. */
+        /* The guest's word on that, which can only make it sell; UINT64_MAX: none. */
+        uint64_t said_swap_in_bytes, said_stall_usec; /* per second */
+        /* The guest's word, too, which can only make it trade less; UINT64_MAX: none. */
         uint64_t available_bytes; /* that it can do without */
         uint64_t swap_free_bytes; /* that it could swap out beyond that */
 } MarketFacts;

@@ -150,14 +150,22 @@ static void smooth(uint64_t *x, uint64_t to) {
                 *x -= (*x - to + SWAP_WEIGHT - 1) / SWAP_WEIGHT;
 }
 
+/* The host's own view comes first. */
+static bool is_said(const WishFacts *f) {
+        return f->swap_bytes_per_sec == UINT64_MAX && f->said_swap_in_bytes != UINT64_MAX;
+}
+
 static void wish_follow_swap(Wish *w, const WishFacts *f, usec_t now) {
-        uint64_t rate =
-                f->swap_bytes_per_sec == UINT64_MAX ? 0 : MIN(f->swap_bytes_per_sec, UINT64_C(1) << 40);
-        uint64_t wait = f->swap_bytes_per_sec == UINT64_MAX ? 0
-                        : f->swap_wait_usec == UINT64_MAX   ? rate / FRAME_BYTES * WISH_SWAP_PAGE_USEC
-                                                            : f->swap_wait_usec;
+        bool said = is_said(f);
+        uint64_t bytes = said ? f->said_swap_in_bytes : f->swap_bytes_per_sec;
+        uint64_t wait = said ? f->said_stall_usec : f->swap_wait_usec;
+        uint64_t rate = bytes == UINT64_MAX ? 0 : MIN(bytes, UINT64_C(1) << 40);
         usec_t hold = f->policy->epoch_usec * (w->swaps ? WISH_CALM_EPOCHS : 1);
 
+        if (bytes == UINT64_MAX || (said && bytes == 0))
+                wait = 0;
+        else if (wait == UINT64_MAX)
+                wait = rate / FRAME_BYTES * WISH_SWAP_PAGE_USEC;
         smooth(&w->swap_bytes_per_sec, rate);
         smooth(&w->swap_wait_usec, MIN(wait, WISH_WAIT_MAX));
         if (w->swaps ? w->swap_wait_usec >= WISH_SWAP_STOP_USEC : w->swap_wait_usec < WISH_SWAP_START_USEC)
@@ -286,13 +294,14 @@ void wish_step(Wish *w, const WishFacts *f, usec_t now, WishDecision *ret) {
         wish_follow_swap(w, f, now);
         d.swap_bytes_per_sec = w->swap_bytes_per_sec;
         d.swap_wait_usec = w->swap_wait_usec;
+        d.said = is_said(f);
         d.slow_permyriad = slow_permyriad(f);
         if (w->swaps) {
                 w->missed_at = w->cold_at = 0;
                 wish_sell(w, f, now, &d);
         } else
                 wish_buy(w, f, now, &d);
-        if (d.lots == 0 && !f->has_heat && f->swap_bytes_per_sec == UINT64_MAX)
+        if (d.lots == 0 && !f->has_heat && f->swap_bytes_per_sec == UINT64_MAX && !d.said)
                 d.reason = WISH_NO_SIGNAL;
         turn_at = w->traded_at + (w->turns > 0 ? f->policy->dwell_usec << w->turns : 0);
         if ((d.lots > 0 ? w->direction < 0 : d.lots < 0 && w->direction > 0) && now < turn_at) {
@@ -311,7 +320,9 @@ static void swap_format(char buf[static SWAP_TEXT_MAX], const WishDecision *d) {
         char rate[SIZE_TEXT_MAX];
 
         size_format(rate, d->swap_bytes_per_sec);
-        snprintf(buf, SWAP_TEXT_MAX, "it waits %" PRIu64 " ms/s for its swap device, at %s/s",
+        snprintf(buf, SWAP_TEXT_MAX,
+                 d->said ? "by its own word it waits %" PRIu64 " ms/s for memory, and reads back %s/s"
+                         : "it waits %" PRIu64 " ms/s for its swap device, at %s/s",
                  (d->swap_wait_usec + 999) / 1000, rate);
 }
 

@@ -18,6 +18,10 @@
  * lie now: pages that migration alone will bring to DRAM are no reason to buy. Lots that it bought for heat
  * and that have gone cold it sells again; what it is entitled to it keeps, however cold.
  *
+ * Where the host sees no swap device, the guest's own word stands in: what it reads back, and how long some
+ * task of it waited for memory (PSI), which counts only while it reads back. It can make the VM sell, and
+ * keep it from buying, but never buy more.
+ *
  * A guest can swap and write to look hungry or hot, and lie about what is free. All that this changes is
  * which of its own memory it gives for which: each lot that it gets is one that it pays for.
  */
@@ -87,6 +91,8 @@ typedef struct WishFacts {
         uint64_t heat[_TIER_MAX][HEAT_VALUES]; /* pages, by tier and heat */
         uint64_t swap_bytes_per_sec;           /* read and written; UINT64_MAX: not known */
         uint64_t swap_wait_usec;               /* that reads took, per second; UINT64_MAX: not known */
+        /* The guest's word, per second; UINT64_MAX: none. */
+        uint64_t said_swap_in_bytes, said_stall_usec;
         uint64_t resident_bytes;               /* of both tiers; UINT64_MAX: not known */
         uint64_t available_bytes;              /* the guest's word; UINT64_MAX: none */
         int64_t position;
@@ -113,6 +119,7 @@ typedef struct WishDecision {
         int64_t lots; /* of DRAM to buy (> 0) or sell */
         int64_t best; /* what it would be without spare memory and earlier trades in the way */
         uint64_t swap_bytes_per_sec, swap_wait_usec;
+        bool said;               /* these two are the guest's word */
         uint64_t room_usec;      /* saved per lot of DRAM sold; 0: does not swap */
         uint64_t heat_usec;      /* lost by the first lot sold, or gained by the first one bought */
         uint64_t slow_permyriad; /* of all heat, how much lies on slow memory now */

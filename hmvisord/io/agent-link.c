@@ -59,6 +59,7 @@ struct AgentLink {
         bool have_prepared;
         AgentStats stats;
         usec_t stats_usec;         /* when they were taken; 0: never */
+        AgentSwap swap;
 
         OrderStep step;
         AgentOrder order;
@@ -239,8 +240,29 @@ static void status_take(AgentLink *l, const AgentStatus *status, usec_t now) {
         }
 }
 
+/* Growth per second of a counter that says what it likes. */
+static uint64_t counter_rate(uint64_t before, uint64_t now, uint64_t unit, usec_t elapsed) {
+        if (before == UINT64_MAX || now == UINT64_MAX || now < before)
+                return UINT64_MAX;
+        return (uint64_t) MIN((unsigned __int128) (now - before) * unit * USEC_PER_SEC / elapsed,
+                              (unsigned __int128) UINT64_MAX - 1);
+}
+
+static void stats_take(AgentLink *l, const AgentStats *s, usec_t now) {
+        usec_t elapsed = now - l->stats_usec;
+
+        l->swap = (AgentSwap){ UINT64_MAX, UINT64_MAX };
+        if (l->stats_usec > 0 && elapsed > 0) {
+                l->swap.in_bytes = counter_rate(l->stats.swap_in_pages, s->swap_in_pages, 4096, elapsed);
+                l->swap.stall_usec = counter_rate(l->stats.psi_some_usec, s->psi_some_usec, 1, elapsed);
+        }
+        l->stats = *s;
+        l->stats_usec = now;
+}
+
 static int answer_take(AgentLink *l, Request asked, const char *text, usec_t now, Outcome *o) {
         AgentStatus status;
+        AgentStats stats;
         int r;
 
         switch (asked) {
@@ -255,9 +277,9 @@ static int answer_take(AgentLink *l, Request asked, const char *text, usec_t now
                         l->may_hold = false;
                 return 0;
         case REQUEST_STATS:
-                r = agent_reply_parse_stats(text, &l->stats, o);
+                r = agent_reply_parse_stats(text, &stats, o);
                 if (r >= 0)
-                        l->stats_usec = now;
+                        stats_take(l, &stats, now);
                 return r;
         default:
                 if (l->under_way_order != l->order.id)
@@ -320,6 +342,10 @@ const AgentPrepared *agent_link_prepared(const AgentLink *l) {
 
 const AgentStats *agent_link_stats(const AgentLink *l) {
         return l->stats_usec > 0 ? &l->stats : NULL;
+}
+
+AgentSwap agent_link_swap(const AgentLink *l) {
+        return l->stats_usec > 0 ? l->swap : (AgentSwap){ UINT64_MAX, UINT64_MAX };
 }
 
 bool agent_link_holds_guest(const AgentLink *l) {

@@ -41,6 +41,12 @@ AgentHealth agent_link_health(const AgentLink *l);
 const Outcome *agent_link_outcome(const AgentLink *l);      /* why it is FAILING */
 const AgentPrepared *agent_link_prepared(const AgentLink *l); /* NULL: our agent has never answered */
 const AgentStats *agent_link_stats(const AgentLink *l);     /* NULL: none that are fresh */
+/* What the guest says of its swapping, per second, between its last two answers; UINT64_MAX: not known. */
+typedef struct AgentSwap {
+        uint64_t in_bytes;          /* read back */
+        uint64_t stall_usec;        /* that some task waited for memory */
+} AgentSwap;
+AgentSwap agent_link_swap(const AgentLink *l);
 bool agent_link_is_idle(const AgentLink *l);                /* nothing under way and nothing to undo */
 /* May the guest still be changed by us (prepared with manage = true, or that was asked and not answered)? */
 bool agent_link_holds_guest(const AgentLink *l);

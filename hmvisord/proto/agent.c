@@ -219,7 +219,10 @@ int agent_reply_parse_status(const char *text, const AgentOrder *order, AgentSta
 int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
         _cleanup_json_ json_object *root = NULL;
         json_object *v = NULL, *list;
-        AgentStats s = { .available_bytes = UINT64_MAX, .swap_free_bytes = UINT64_MAX };
+        AgentStats s = { .available_bytes = UINT64_MAX,
+                         .swap_free_bytes = UINT64_MAX,
+                         .swap_in_pages = UINT64_MAX,
+                         .psi_some_usec = UINT64_MAX };
         size_t n;
 
         if (object_parse(text, &root, &v, o) < 0)
@@ -244,6 +247,12 @@ int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
                 return garbage(o, "member 'available'");
         if (get_optional(v, "swap-free", &s.swap_free_bytes) < 0)
                 return garbage(o, "member 'swap-free'");
+        if (get_optional(v, "swap-in", &s.swap_in_pages) < 0)
+                return garbage(o, "member 'swap-in'");
+        if (get_optional(v, "psi-some-us", &s.psi_some_usec) < 0)
+                return garbage(o, "member 'psi-some-us'");
+        if (s.psi_some_usec == 0) /* what the agent says of a kernel that does not count it */
+                s.psi_some_usec = UINT64_MAX;
         *ret = s;
         return 0;
 }

@@ -77,6 +77,8 @@ typedef struct AgentStats {
         size_t n_nodes;
         uint64_t available_bytes;               /* UINT64_MAX: not said */
         uint64_t swap_free_bytes;               /* UINT64_MAX: not said */
+        uint64_t swap_in_pages;                 /* ever read back; UINT64_MAX: not said */
+        uint64_t psi_some_usec;                 /* ever, some task waited for memory; UINT64_MAX: not said */
 } AgentStats;
 
 /* The caller frees *ret. -EINVAL: an order outside the protocol's bounds. */

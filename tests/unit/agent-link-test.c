@@ -121,6 +121,44 @@ static void test_order(void **state) {
         agent_link_free(g.link);
 }
 
+static void stats_say(Guest *g, uint64_t pages, uint64_t usec) {
+        char text[200];
+
+        wait(g, 10500);
+        assert_true(sent(g, "stats"));
+        snprintf(text, sizeof(text), "{\"return\":{\"nodes\":[],\"swap-in\":%llu,\"psi-some-us\":%llu}}",
+                 (unsigned long long) pages, (unsigned long long) usec);
+        reply(g, text);
+}
+
+/* What a guest says of its swapping is a rate between two answers, whatever it says. */
+static void test_swap_that_is_said(void **state) {
+        AgentSwap said;
+        Guest g;
+
+        setup(&g);
+        make_ready(&g);
+        said = agent_link_swap(g.link);
+        assert_true(said.in_bytes == UINT64_MAX &&
+                    said.stall_usec == UINT64_MAX); /* it said nothing of it */
+        stats_say(&g, 100, 1000);
+        assert_true(agent_link_swap(g.link).in_bytes == UINT64_MAX);
+        stats_say(&g, 100 + 790, 1000 + 9900000);
+        said = agent_link_swap(g.link);
+        assert_in_range(said.in_bytes, 790 * 4096 / 11, 790 * 4096 / 10);
+        assert_in_range(said.stall_usec, 9900000 / 11, 990000);
+        stats_say(&g, UINT64_C(1) << 52, 100); /* all that a page count can be, and less than before */
+        said = agent_link_swap(g.link);
+        assert_in_range(said.in_bytes, UINT64_C(1) << 60, UINT64_C(1) << 61);
+        assert_true(said.stall_usec == UINT64_MAX);
+        stats_say(&g, 5, 100);
+        said = agent_link_swap(g.link);
+        assert_true(said.in_bytes == UINT64_MAX && said.stall_usec == 0);
+        agent_link_set_connected(g.link, false, g.now);
+        assert_true(agent_link_swap(g.link).stall_usec == UINT64_MAX);
+        agent_link_free(g.link);
+}
+
 /* One request at a time, and few: libvirt's agent job is others' too. */
 static void test_pace(void **state) {
         unsigned before;
@@ -285,7 +323,7 @@ static void test_full_queue_and_lost_libvirt(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_order),
-                cmocka_unit_test(test_pace),
+                cmocka_unit_test(test_swap_that_is_said), cmocka_unit_test(test_pace),
                 cmocka_unit_test(test_garbage_backs_off_and_recovers),
                 cmocka_unit_test(test_silent_guest_loses_its_order),
                 cmocka_unit_test(test_disconnect),

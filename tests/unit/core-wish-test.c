@@ -43,6 +43,8 @@ static int set_up(void **state) {
                 .has_heat = true,
                 .size_bytes = { 256 * MIB, 768 * MIB },
                 .swap_wait_usec = UINT64_MAX,
+                .said_swap_in_bytes = UINT64_MAX,
+                .said_stall_usec = UINT64_MAX,
                 .resident_bytes = UINT64_MAX,
                 .available_bytes = UINT64_MAX,
         };
@@ -509,6 +511,97 @@ static void test_sold_is_bought_back(void **state) {
         assert_wish(g, WISH_NO_SPARE, 0);
 }
 
+/* Where the host sees no swap device, the guest's word makes it sell; else it is not listened to. */
+static void test_said(void **state) {
+        Rig *g = *state;
+        char text[400];
+
+        g->facts.said_swap_in_bytes = 79 * 4096;
+        g->facts.said_stall_usec = 900000;
+        run(g, 100);
+        assert_wish(g, WISH_IDLE, 0); /* the host sees that it does not swap */
+        g->facts.swap_bytes_per_sec = UINT64_MAX;
+        run(g, 200);
+        assert_wish(g, WISH_SWAPPING, -1);
+        wish_describe(&g->d, &g->terms, text, sizeof(text));
+        if (!strstr(text, "by its own word it waits 900 ms/s for memory, and reads back 316 KiB/s; a lot"))
+                fail_msg("'%s'", text);
+        g->facts.said_swap_in_bytes = 20 * 4096; /* no PSI: by the pages, which are few */
+        g->facts.said_stall_usec = UINT64_MAX;
+        run(g, 200);
+        assert_wish(g, WISH_BALANCED, 0);
+        g->facts.said_swap_in_bytes = 40 * MIB;
+        run(g, 60);
+        assert_wish(g, WISH_SWAPPING, -5);
+        g->facts.said_swap_in_bytes = 0; /* waits for its file cache, or for pages that are moved */
+        g->facts.said_stall_usec = 900000;
+        run(g, 200);
+        assert_wish(g, WISH_IDLE, 0);
+        g->facts.has_heat = false;
+        run(g, 1);
+        assert_wish(g, WISH_IDLE, 0);
+        g->facts.said_swap_in_bytes = UINT64_MAX;
+        run(g, 1);
+        assert_wish(g, WISH_NO_SIGNAL, 0);
+}
+
+static uint64_t random_next(uint64_t *x) {
+        *x ^= *x << 13;
+        *x ^= *x >> 7;
+        *x ^= *x << 17;
+        return *x >> 11;
+}
+
+static uint64_t random_word(uint64_t *x) {
+        static const uint64_t lies[] = {
+                0, 1, 79 * 4096, 40 * MIB, UINT64_C(1) << 60, UINT64_MAX - 1, UINT64_MAX
+        };
+
+        return lies[random_next(x) % ELEMENTSOF(lies)];
+}
+
+/* Whatever a guest says: it never wishes to buy a lot more than if it had said nothing. */
+static void test_said_buys_nothing(void **state) {
+        Rig *g = *state;
+        unsigned sold = 0, bought = 0;
+        uint64_t x = 4711;
+
+        g->facts.swap_bytes_per_sec = UINT64_MAX;
+        for (unsigned run_of = 0; run_of < 300; run_of++) {
+                Wish said = { 0 }, silent = { 0 };
+                uint64_t bytes = 0, usec = 0;
+                WishDecision a, b;
+
+                for (unsigned i = 0; i < 300; i++) {
+                        WishFacts f = g->facts;
+
+                        if (i % 50 == 0) {
+                                g->facts.position = (int64_t) (random_next(&x) % 7) - 3;
+                                memset(g->facts.heat, 0, sizeof(g->facts.heat));
+                                g->facts.heat[TIER_DRAM][random_next(&x) % 256] = random_next(&x) % IN_DRAM;
+                                g->facts.heat[TIER_SLOW][random_next(&x) % 256] = random_next(&x) % IN_DRAM;
+                                g->facts.resident_bytes = random_next(&x) % (1024 * MIB);
+                                f = g->facts;
+                        }
+                        g->now += USEC_PER_SEC;
+                        wish_step(&silent, &f, g->now, &b);
+                        if (i % 60 == 0) {
+                                bytes = random_word(&x);
+                                usec = random_word(&x);
+                        }
+                        f.said_swap_in_bytes = bytes;
+                        f.said_stall_usec = usec;
+                        wish_step(&said, &f, g->now, &a);
+                        assert_true(a.lots <= MAX(b.lots, 0));
+                        assert_true(a.swap_wait_usec <= WISH_WAIT_MAX);
+                        sold += a.lots < 0 && b.lots >= 0;
+                        bought += a.lots > 0;
+                }
+        }
+        print_message("# what guests said made them sell %u times; they bought %u times\n", sold, bought);
+        assert_true(sold > 1000 && bought > 1000);
+}
+
 static void test_described(void **state) {
         Rig *g = *state;
         char text[400];
@@ -557,6 +650,8 @@ int main(void) {
                 WITH_RIG(test_cold_has_hysteresis),
                 WITH_RIG(test_cold_does_not_swing),
                 WITH_RIG(test_sold_is_bought_back),
+                WITH_RIG(test_said),
+                WITH_RIG(test_said_buys_nothing),
                 WITH_RIG(test_described),
         };
 

@@ -254,7 +254,8 @@ static void test_agent_prepared_and_stats(void **state) {
         assert_string_equal(p.changed, "kernel.numa_balancing x");
         assert_int_equal(
                 agent_reply_parse_stats("{\"return\":{\"nodes\":[{\"node\":1,\"total\":10,\"free\":99,"
-                                        "\"file\":1}],\"available\":5,\"swap-free\":7}}",
+                                        "\"file\":1}],\"available\":5,\"swap-free\":7,\"swap-in\":11,"
+                                        "\"psi-some-us\":4711}}",
                                         &s, &o),
                 0);
         assert_int_equal(s.n_nodes, 1);
@@ -262,9 +263,21 @@ static void test_agent_prepared_and_stats(void **state) {
         assert_int_equal(s.nodes[0].free_bytes, 10); /* no more free than there is */
         assert_int_equal(s.available_bytes, 5);
         assert_int_equal(s.swap_free_bytes, 7);
+        assert_int_equal(s.swap_in_pages, 11);
+        assert_int_equal(s.psi_some_usec, 4711);
         assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[]}}", &s, &o), 0);
         assert_int_equal(s.available_bytes, UINT64_MAX);
         assert_int_equal(s.swap_free_bytes, UINT64_MAX);
+        assert_int_equal(s.swap_in_pages, UINT64_MAX);
+        assert_int_equal(s.psi_some_usec, UINT64_MAX);
+        assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[],\"psi-some-us\":0}}", &s, &o),
+                         0);
+        assert_int_equal(s.psi_some_usec, UINT64_MAX); /* no such kernel */
+        assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[],\"swap-in\":-1}}", &s, &o),
+                         -EIO);
+        assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[],\"psi-some-us\":\"9\"}}", &s,
+                                                 &o),
+                         -EIO);
         assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[],\"available\":-1}}", &s, &o),
                          -EIO);
         assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":[],\"swap-free\":[]}}", &s, &o),
