@@ -108,6 +108,10 @@ class Objects(Base):
         self.assertEqual([str(s) for s in hot.Explain(dbus.UInt32(2), dbus_interface=DOMAIN)],
                          ['2: ordered 200 pages', '3: ordered 300 pages'])
         self.assertEqual(len(hot.Explain(dbus.UInt32(4294967295), dbus_interface=DOMAIN)), 3)
+        swapping, cold = (str(s) for s in self.domain('odd').Explain(dbus.UInt32(9), dbus_interface=DOMAIN))
+        self.assertTrue(swapping.startswith('market: would sell 1 lot of 32 MiB DRAM, each for 96 MiB more memory: '
+                                            'it waits 990 ms/s for its swap device, at 316 KiB/s'), swapping)
+        self.assertIn('would sell 2 lots of 32 MiB DRAM of those that it bought', cold)
 
     def test_asynchronous_answers(self):
         self.assertIn('"ok":true', self.domain('hot').Verify(dbus_interface=DOMAIN))

@@ -218,12 +218,42 @@ int manager_get_domain(const Manager *m, const char *uuid, DomainView *ret, Outc
         return 0;
 }
 
+/* Domain odd has wishes, as the daemon would tell them. */
+static char *explain_wishes(void) {
+        static const WishDecision wishes[] = {
+                { .reason = WISH_SWAPPING,
+                  .lots = -1,
+                  .best = -1,
+                  .swap_wait_usec = 990000,
+                  .swap_bytes_per_sec = UINT64_C(79) * 4096,
+                  .room_usec = 990000 },
+                { .reason = WISH_COLD, .lots = -2, .best = -2, .heat_usec = 7 },
+        };
+        MarketPolicy policy = market_policy_default();
+        char *text = calloc(ELEMENTSOF(wishes), 400), *p = text;
+        Terms terms;
+
+        if (!text || terms_make(&policy, &terms) < 0)
+                abort();
+        for (size_t i = 0; i < ELEMENTSOF(wishes); i++) {
+                p += sprintf(p, "market: ");
+                p += wish_describe(&wishes[i], &terms, p, 300);
+                p += sprintf(p, "\n");
+        }
+        return text;
+}
+
 int manager_explain(const Manager *m, const char *uuid, size_t n, char **ret_text, Outcome *o) {
+        const DomainView *v = find(m, uuid);
         _cleanup_free_ char *text = calloc(n + 1, 64);
         char *p = text;
 
         if (!text)
                 return -ENOMEM;
+        if (v && streq(v->name, "odd")) {
+                *ret_text = explain_wishes();
+                return 0;
+        }
         for (size_t i = n < 3 ? 3 - n : 0; i < 3; i++)
                 p += sprintf(p, "%zu: ordered %zu pages\n", i + 1, (i + 1) * 100);
         *ret_text = TAKE_PTR(text);

@@ -88,6 +88,11 @@ class Output(Base):
             for command in ([*words, '--json'], ['--json', *words], ['-j', *words]):
                 with self.subTest(command):
                     json.loads(self.ok(*command))
+        # Which signal led to which wish is the same for people and for programs.
+        wishes = json.loads(self.ok('explain', 'odd', '--json'))
+        self.assertEqual(wishes, self.ok('explain', 'odd').splitlines())
+        self.assertIn('it waits 990 ms/s for its swap device, at 316 KiB/s', wishes[0])
+        self.assertIn('they hold nothing warm any more', wishes[1])
         self.assertEqual([d['Name'] for d in json.loads(self.ok('list', '--json'))], ['cold', 'hot', 'odd', 'plain'])
         self.assertEqual(json.loads(self.ok('info', 'hot', '--json'))['Cells'][0]['SizeBytes'], 256 << 20)
         self.assertEqual(json.loads(self.ok('policy', 'get', 'hot', 'RateCap', '--json')), {'RateCap': '9M'})
