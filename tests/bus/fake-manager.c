@@ -388,7 +388,7 @@ static void settle_step(MarketHolding *h) {
         if (settling.step > 0)
                 settling.step++;
         if (settling.step == 2) {
-                h->command_dram_bytes = settling.withdraws ? 0 : lots << 25;
+                h->command_dram_bytes = settling.withdraws ? 0 : lots * (1 << 25);
                 h->withdraws = settling.withdraws;
         }
         if (settling.vanishes && settling.step > 2)

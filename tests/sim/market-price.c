@@ -158,7 +158,8 @@ static void daemon_dies(World *w) {
         ledger.accounts = malloc((from->n_accounts + 1) * sizeof(*ledger.accounts));
         if (!ledger.accounts)
                 abort();
-        memcpy(ledger.accounts, from->accounts, from->n_accounts * sizeof(*ledger.accounts));
+        for (size_t i = 0; i < from->n_accounts; i++)
+                ledger.accounts[i] = from->accounts[i];
         if (trade_resume(&w->policy, &ledger, w->now, &next) < 0)
                 abort();
         trade_free(w->trade);
