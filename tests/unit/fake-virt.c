@@ -185,6 +185,12 @@ static void answer_agent(const FakeCall *c) {
                 return answer(c, OUTCOME_OK, "{\"return\":{\"version\":\"1\",\"kernel\":\"6.12\","
                                              "\"online-policy\":\"online_movable\"}}");
         }
+        if (strstr(c->text, "stats") && fake.said_pages > 0) {
+                snprintf(text, sizeof(text),
+                         "{\"return\":{\"nodes\":[],\"swap-in\":%llu,\"psi-some-us\":0}}",
+                         (unsigned long long) fake.said_pages);
+                return answer(c, OUTCOME_OK, text);
+        }
         if (strstr(c->text, "stats"))
                 return answer(c, OUTCOME_OK,
                               "{\"return\":{\"nodes\":[{\"node\":1,\"total\":9,\"free\":5}]}}");

@@ -34,6 +34,7 @@ typedef struct Fake {
         char submitted[4096];
         uint8_t *table;
         size_t table_size;
+        uint64_t said_pages; /* that the guest says it has read back; 0: it says nothing */
         uint64_t swapped; /* bytes read from disk vdb */
         uint64_t swap_ns; /* that these reads took; 0: not told */
         unsigned n_updates;

@@ -227,6 +227,35 @@ static void test_swap_wait(void **state) {
         teardown(&f);
 }
 
+/* No swap device is named: what the guest says makes it offer DRAM, and is called its word. */
+static void test_swap_that_is_said(void **state) {
+        _cleanup_free_ char *why = NULL;
+        WishDecision w;
+        Domain *d;
+        Fixture f;
+
+        setup(&f, "Trading=yes");
+        domain_connect_agent(0);
+        fake_event(VIRT_MEMORY_CHANGED, 0, 1, false); /* its XML is read again */
+        fake.said_pages = 1;
+        epochs(&f, 1);
+        d = manager_domain(f.m, FAKE_UUID);
+        for (unsigned i = 0; i < 4; i++) { /* prepared, then asked for its figures each 10 s */
+                leap += 11 * USEC_PER_SEC;
+                fake.said_pages += 11 * UINT64_C(10240);
+                agent_link_run(d->agent, manager_now(f.m));
+                fake_answer();
+        }
+        epochs(&f, 20);
+        assert_int_equal(domain_swap_rate(d), UINT64_MAX);
+        assert_int_equal(core_get_wish(f.m->core, d->key, &w), 0);
+        assert_true(w.said && w.swap_wait_usec > 500000);
+        assert_int_equal(manager_explain(f.m, FAKE_UUID, 9, &why, NULL), 0);
+        if (!strstr(why, "by its own word it waits "))
+                fail_msg("'%s'", why);
+        teardown(&f);
+}
+
 static void test_swap_rate(void **state) {
         _cleanup_free_ char *why = NULL;
         Fixture f;
@@ -345,6 +374,7 @@ int main(void) {
                 cmocka_unit_test(test_restart),
                 cmocka_unit_test(test_reboot_while_asked),
                 cmocka_unit_test(test_no_answer),
+                cmocka_unit_test(test_swap_that_is_said),
                 cmocka_unit_test(test_swap_rate),
                 cmocka_unit_test(test_swap_wait),
                 cmocka_unit_test(test_journal_fails),
