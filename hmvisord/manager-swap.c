@@ -44,7 +44,9 @@ static void on_stats(Domain *d, const VirtResult *r) {
                 return;
         }
         s->when = 0;
-        if (!s->failed && r->outcome.code != OUTCOME_NO_LIBVIRT && r->outcome.code != OUTCOME_DOMAIN_OFF)
+        if (r->outcome.code == OUTCOME_DOMAIN_OFF || !d->manager->connected)
+                return; /* said elsewhere */
+        if (!s->failed)
                 manager_tell(d->manager, d, "market",
                              "its swapping is not known: %s; SwapDevice= names a disk by its target",
                              r->outcome.text);

@@ -114,7 +114,7 @@ static int call_get_metadata(Call *c, virDomainPtr domain) {
 }
 
 static int call_block_stats(Call *c, virDomainPtr domain) {
-        virTypedParameter list[32]; /* libvirt has 8 of them */
+        virTypedParameter list[16]; /* libvirt has 8 of them, and its daemon refuses to be asked for more */
         long long read = -1, written = -1, read_ns = -1;
         int n = ELEMENTSOF(list);
 

@@ -174,6 +174,15 @@ def killed():
     equal(memory_sum(), before, "what the honest guest had in memory")
 
 
+def swap_is_seen():
+    """What a guest reads from its swap device is seen"""
+    hmvctl("market", "set", HONEST, "--swap-device", "vda")  # any disk will do
+    guest(HONEST, "systemd-run", "--quiet", "sh", "-c",
+          "for i in $(seq 30); do dd if=/dev/vda of=/dev/null bs=64k count=160 iflag=direct; sleep 1; done")
+    wait_for("bytes of its swap device", 120, lambda: status()[1][HONEST].get("SwapBytesPerSec", 0) > 0)
+    matches("ms/s for its swap device", hmvctl("explain", HONEST).out, "explain")
+
+
 def removed():
     """The guests go, the market stays"""
     for name in SIZES:
@@ -184,4 +193,4 @@ def removed():
 
 if __name__ == "__main__":
     lab("up", timeout=3600)
-    sys.exit(main([start, refuses, lies, goes_away, killed, removed], HONEST))
+    sys.exit(main([start, refuses, lies, goes_away, killed, swap_is_seen, removed], HONEST))
