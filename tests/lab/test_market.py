@@ -102,8 +102,8 @@ def start():
         equal(r.code, 0, f"starting '{name}': {r.err[-2000:]}")
     settle_within(PATIENT)
     host("systemctl", "restart", "hmvisord")  # the count of its restarts begins anew
-    for name in SIZES:
-        hmvctl("market", "set", name, "--trading", "on")
+    for name in SIZES:  # it has to find libvirt and them first
+        wait_for(f"'{name}' known", 60, lambda: hmvctl("market", "set", name, "--trading", "on", code=None).code == 0)
     guest(HONEST, "sh", "-c", "head -c 64M /dev/urandom >/dev/shm/known")
     settled(0, 0)
     before = memory_sum()
