@@ -52,6 +52,8 @@ static int account_open(Trade *t, const TradeFacts *f) {
 static bool entitlement_fits(const Trade *t, const TradeFacts *f, const uint64_t capacity[_TIER_MAX]) {
         const Ledger *l = &t->ledger;
 
+        if (!is_entitled(f))
+                return true;
         for (Tier tier = 0; tier < _TIER_MAX; tier++) {
                 uint64_t left = capacity[tier] / l->terms.block_bytes;
                 uint64_t wanted = f->entitled_bytes[tier] / l->terms.block_bytes;
