@@ -34,7 +34,8 @@ struct Trade {
 
 /* ---- trade-party.c ---- */
 
-Party *party_find(const Trade *t, AccountId id);
+/* Of an account of the ledger. */
+Party *party_of(const Trade *t, const Account *a);
 /* Opens accounts, entitles and bounds them by the facts. refused: room for all of them, whose entitlement
  * the host does not hold; returns how many, or -ENOMEM. */
 int parties_update(Trade *t, const TradeFacts facts[], size_t n_facts, const uint64_t capacity[_TIER_MAX],

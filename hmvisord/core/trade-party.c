@@ -9,10 +9,8 @@ static int id_compare(const void *a, const void *b) {
         return memcmp(a, b, sizeof(AccountId));
 }
 
-Party *party_find(const Trade *t, AccountId id) {
-        const Account *a = ledger_find(&t->ledger, id);
-
-        return a ? &t->parties[a - t->ledger.accounts] : NULL;
+Party *party_of(const Trade *t, const Account *a) {
+        return &t->parties[a - t->ledger.accounts];
 }
 
 static bool is_entitled(const TradeFacts *f) {
@@ -105,8 +103,8 @@ static bool has_entitlement(const Trade *t, const Account *a, const TradeFacts *
         return true;
 }
 
-int parties_update(Trade *t, const TradeFacts facts[], size_t n_facts,
-                          const uint64_t capacity[_TIER_MAX], AccountId refused[]) {
+int parties_update(Trade *t, const TradeFacts facts[], size_t n_facts, const uint64_t capacity[_TIER_MAX],
+                   AccountId refused[]) {
         int n = 0;
 
         for (size_t i = 0; i < n_facts; i++) {
@@ -127,7 +125,7 @@ int parties_update(Trade *t, const TradeFacts facts[], size_t n_facts,
                 }
                 if (fits)
                         account_entitle(t, a, &facts[i]);
-                party_bound(t, a, &t->parties[a - t->ledger.accounts], &facts[i]);
+                party_bound(t, a, party_of(t, a), &facts[i]);
         }
         return n;
 }

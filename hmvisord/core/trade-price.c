@@ -113,7 +113,7 @@ static usec_t price_ready(const Ledger *l, const MarketPolicy *policy) {
 }
 
 TradePrice price_step(Trade *t, const MarketPolicy *policy, const SettleFacts seen[], size_t n,
-                             uint64_t slow_capacity) {
+                      uint64_t slow_capacity) {
         Ledger *l = &t->ledger;
         Terms next;
 

@@ -100,10 +100,11 @@ const TradeRecord *trade_history(const Trade *t, size_t n) {
 
 int trade_view(const Trade *t, AccountId id, TradeView *ret) {
         const Account *a = ledger_find(&t->ledger, id);
-        const Party *p = party_find(t, id);
+        const Party *p;
 
         if (!a)
                 return -ENOENT;
+        p = party_of(t, a);
         *ret = (TradeView) {
                 .account = *a,
                 .standing = p->standing,
@@ -119,10 +120,11 @@ int trade_view(const Trade *t, AccountId id, TradeView *ret) {
 
 int trade_command(Trade *t, AccountId id, TradeCommandType type, int64_t lots) {
         Account *a = ledger_find(&t->ledger, id);
-        const Party *p = party_find(t, id);
+        const Party *p;
 
         if (!a)
                 return -ENOENT;
+        p = party_of(t, a);
         if (type == TRADE_WITHDRAW)
                 lots = 0;
         else if (lots == 0 || lots > MARKET_LOTS_MAX || lots < -MARKET_LOTS_MAX ||
@@ -170,19 +172,23 @@ static TradeStanding standing_of(const Account *a, const TradeFacts *f, const Ma
         return STANDING_WISH;
 }
 
-/* What of a wish counts: within the VM's bounds and the cap of an epoch. */
+/* What of a wish the VM's bounds allow. */
+static int64_t within_bounds(const Account *a, const Party *p, int64_t lots) {
+        return MAX(MIN(lots, p->high - a->position), p->low - a->position);
+}
+
+/* What of it counts: within the cap of an epoch, too. */
 static int64_t offer_limit(const Trade *t, const MarketPolicy *policy, const Account *a, const Party *p,
                            int64_t lots) {
         int64_t cap = (int64_t) (policy->max_trade_bytes / terms_lot_bytes(&t->ledger.terms, TIER_DRAM));
 
-        lots = MAX(MIN(lots, cap), -cap);
-        return MAX(MIN(lots, p->high - a->position), p->low - a->position);
+        return within_bounds(a, p, MAX(MIN(lots, cap), -cap));
 }
 
 /* What a VM would have of the price: without rests and caps, which pass, or a price would move on while
  * those who agree to it rest. */
 static void wish_count(Trade *t, const Account *a, const Party *p, int64_t lots) {
-        lots = MAX(MIN(lots, p->high - a->position), p->low - a->position);
+        lots = within_bounds(a, p, lots);
         if (lots > 0)
                 t->wished.demand += (uint64_t) lots;
         else
@@ -193,13 +199,14 @@ static void wish_count(Trade *t, const Account *a, const Party *p, int64_t lots)
 static void party_offer(Trade *t, const MarketPolicy *policy, const TradeFacts *f, uint64_t key,
                         Offer *ret) {
         Account *a = ledger_find(&t->ledger, f->seen.id);
-        Party *p = party_find(t, f->seen.id);
         int64_t wish = 0;
+        Party *p;
         bool done;
 
         *ret = (Offer) { .key = key };
         if (!a) /* it was refused */
                 return;
+        p = party_of(t, a);
         p->standing = standing_of(a, f, policy, t->ledger.now);
         p->rests_until = MAX(rest_end(a, policy), dwell_end(a, policy, f->wish));
         done = p->standing == STANDING_COMMAND || (p->standing == STANDING_WITHDRAWS && a->position == 0);
