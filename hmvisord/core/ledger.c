@@ -208,6 +208,11 @@ static const char *account_fault(const Account *a, const Terms *t) {
         return a->last_direction < -1 || a->last_direction > 1 ? "a direction is none" : NULL;
 }
 
+bool repricing_terms(const Ledger *l, Terms *ret) {
+        return l->repricing.lot_slow_blocks != 0 &&
+               terms_at_price(&l->terms, l->repricing.lot_slow_blocks, ret) >= 0;
+}
+
 /* Of a price on its way. */
 static const char *repricing_fault(const Ledger *l) {
         const Repricing *r = &l->repricing;
@@ -218,8 +223,7 @@ static const char *repricing_fault(const Ledger *l) {
                 return "a price moved in no direction, or waits too long";
         if (r->lot_slow_blocks == 0)
                 return NULL;
-        if (terms_at_price(&l->terms, r->lot_slow_blocks, &next) < 0 ||
-            r->lot_slow_blocks == l->terms.lot_slow_blocks)
+        if (!repricing_terms(l, &next) || r->lot_slow_blocks == l->terms.lot_slow_blocks)
                 return "the price to come is none";
         for (size_t i = 0; i < l->n_accounts; i++) {
                 if (!account_can_hold(&l->accounts[i], &next, l->accounts[i].position))

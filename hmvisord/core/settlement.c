@@ -150,6 +150,17 @@ static void step_see_pool(Step *s) {
         }
 }
 
+/* The time is over, and it gave nothing. One that is frozen could not have; the pool has no facts, and is
+ * none of the unwilling. Returns whether that counts. */
+static bool count_refusal(const Step *s, Account *a) {
+        const SettleFacts *f = facts_find(s, a->id);
+
+        if (!f || !facts_are_usable(f))
+                return false;
+        a->refusals = MIN(a->refusals + 1, REFUSALS_MAX);
+        return true;
+}
+
 /* ---- a new price ---- */
 
 /* Whether an account has to give slow memory at other terms. */
@@ -227,10 +238,8 @@ static void reprice_late(Step *s, const Terms *next) {
 
                 if (!gives_at(a, &s->l->terms, next) || has_given(s, a, next))
                         continue;
-                if (facts_are_usable(facts_find(s, a->id))) {
-                        a->refusals = MIN(a->refusals + 1, REFUSALS_MAX);
+                if (count_refusal(s, a))
                         a->ended_at = MAX(s->l->now, UINT64_C(1));
-                }
                 tell(s, SETTLE_KEPT, a, 0);
         }
         settlement_keep_price(s->l);
@@ -243,8 +252,7 @@ static void step_reprice(Step *s) {
         int8_t direction;
         Terms next;
 
-        if (l->repricing.lot_slow_blocks == 0 ||
-            terms_at_price(&l->terms, l->repricing.lot_slow_blocks, &next) < 0)
+        if (!repricing_terms(l, &next))
                 return;
         for (size_t i = 0; i < l->n_accounts; i++)
                 all = all && (!gives_at(&l->accounts[i], &l->terms, &next) ||
@@ -335,13 +343,6 @@ static bool side_is_open(const Step *s, bool seller) {
         return false;
 }
 
-/* One that is frozen could not have delivered; the pool has no facts, and is none of the unwilling. */
-static bool is_frozen(const Step *s, const Account *a) {
-        const SettleFacts *f = facts_find(s, a->id);
-
-        return !f || !facts_are_usable(f);
-}
-
 /* What is in escrow goes back when nobody is left who could pay for it, or when the time is over: tickets of
  * later clearings have partners of their own, and must not keep it waiting. */
 static void step_unwind(Step *s) {
@@ -356,8 +357,8 @@ static void step_unwind(Step *s) {
                 if (t->lots == 0 || (!late && open[!is_on_side(a, true)]))
                         continue;
                 if (late && missing > 0) {
-                        if (t->delivered == 0 && !is_frozen(s, a))
-                                a->refusals = MIN(a->refusals + 1, REFUSALS_MAX);
+                        if (t->delivered == 0)
+                                (void) count_refusal(s, a);
                         tell(s, SETTLE_LATE, a, missing);
                 }
                 if (!t->closing) {
@@ -406,8 +407,7 @@ static uint64_t cell_goal(const Step *s, const Account *a, const SettleCell *c, 
                 to_come = ticket_open_lots(&a->ticket) - ticket_escrow(&a->ticket);
                 goal -= MIN(to_come * terms_lot_bytes(terms, tier), goal);
         }
-        if (tier == TIER_SLOW && s->l->repricing.lot_slow_blocks != 0 &&
-            terms_at_price(terms, s->l->repricing.lot_slow_blocks, &next) >= 0)
+        if (tier == TIER_SLOW && repricing_terms(s->l, &next))
                 goal = MIN(goal, account_holding(a, &next, tier));
         return cell_round(c, terms->block_bytes, goal);
 }

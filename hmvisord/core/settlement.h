@@ -68,6 +68,9 @@ typedef struct Ledger {
         usec_t now;        /* of the last step */
 } Ledger;
 
+/* The terms of a price on its way; false when none is. */
+bool repricing_terms(const Ledger *l, Terms *ret);
+
 void ledger_done(Ledger *l);
 
 /* NULL when there is none. */

@@ -71,9 +71,7 @@ static void price_aim(Trade *t, const MarketPolicy *policy) {
         Terms aim = l->terms;
 
         (void) terms_make(policy, &aim);
-        if (l->repricing.lot_slow_blocks != 0)
-                (void) terms_at_price(&l->terms, l->repricing.lot_slow_blocks, &aim);
-        else if (policy->moving_price && is_same_lot(&aim, &l->terms))
+        if (!repricing_terms(l, &aim) && policy->moving_price && is_same_lot(&aim, &l->terms))
                 (void) terms_at_price(&l->terms, market_next_price(policy, &l->terms, &t->wished), &aim);
         t->next_terms = aim;
 }
