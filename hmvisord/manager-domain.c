@@ -159,7 +159,6 @@ static void domain_start_conversations(Domain *d) {
         manager_tick_wake(d->manager);
 }
 
-/* The policy that counts: the configuration's, changed by what the domain's metadata says. */
 static bool same_in_market(const DomainPolicy *a, const DomainPolicy *b) {
         return a->trading == b->trading && a->dry_run == b->dry_run &&
                memcmp(a->entitled_bytes, b->entitled_bytes, sizeof(a->entitled_bytes)) == 0 &&
@@ -167,6 +166,7 @@ static bool same_in_market(const DomainPolicy *a, const DomainPolicy *b) {
                memcmp(a->ceiling_bytes, b->ceiling_bytes, sizeof(a->ceiling_bytes)) == 0;
 }
 
+/* The policy that counts: the configuration's, changed by what the domain's metadata says. */
 void domain_apply_policy(Domain *d) {
         DomainPolicy p;
         Outcome o = {};

@@ -239,6 +239,8 @@ int market_capacity(Manager *m, uint64_t ret[_TIER_MAX], Outcome *o);
 void market_facts(const Domain *d, MarketFacts *ret);
 void market_inputs(Manager *m, Inputs *in);
 void market_carry(Manager *m, const Inputs *in, const OrderList *list);
+/* What of a settlement is worth an id in the journal. */
+LogEvent market_event(const SettleEvent *e);
 void market_reload(Manager *m);
 void market_done(Manager *m);
 
@@ -246,5 +248,4 @@ void market_done(Manager *m);
 void market_answer(Manager *m);        /* after each tick */
 void market_drop_asks(Manager *m);
 /* Entitlements that the host or the domain could never hold, floors and ceilings that nothing could meet. */
-LogEvent market_event(const SettleEvent *e);
 int market_check_policy(Manager *m, const Domain *d, const DomainPolicy *p, Outcome *o);

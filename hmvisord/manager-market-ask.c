@@ -78,21 +78,20 @@ static int market_party(Manager *m, const char *uuid, Domain **ret, TradeView *r
         r = party_check(m, d, o);
         if (r < 0)
                 return r;
-        if (d->market_known && trade && trade_view(trade, market_account(d), ret_view) < 0 &&
-            trade_is_refused(trade, market_account(d)))
+        if (d->market_known && trade && trade_view(trade, market_account(d), ret_view) >= 0) {
+                *ret = d;
+                return 0;
+        }
+        if (d->market_known && trade && trade_is_refused(trade, market_account(d)))
                 return outcome_set(o, OUTCOME_NO_ROOM,
                                    "domain '%s' takes no part in the market: the host does not have what it "
                                    "is entitled to beside what others are; 'hmvctl market set %s "
                                    "--entitled-dram SIZE --entitled-slow SIZE', with less",
                                    d->name, d->name);
-        if (!d->market_known || !trade || trade_view(trade, market_account(d), ret_view) < 0) {
-                (void) outcome_set(o, OUTCOME_DOMAIN_BUSY,
-                                   "domain '%s' is not known to the market yet; try again in a few seconds",
-                                   d->name);
-                return -EAGAIN;
-        }
-        *ret = d;
-        return 0;
+        (void) outcome_set(o, OUTCOME_DOMAIN_BUSY,
+                           "domain '%s' is not known to the market yet; try again in a few seconds",
+                           d->name);
+        return -EAGAIN;
 }
 
 /* For the next tick; a later one replaces it. */
@@ -200,13 +199,14 @@ static int ask_run(Manager *m, const MarketAsk *a, char **ret_text, Outcome *o) 
 }
 
 /* Answers, or waits for the next tick. */
-static int ask(Manager *m, const MarketAsk *a, Outcome *o) {
+static int ask(Manager *m, const char *uuid, MarketAsk *a, Outcome *o) {
         _cleanup_free_ char *text = NULL;
         MarketAsk *waits, **end = &m->market.asks;
         const Outcome ok = { 0 };
         size_t n = 0;
         int r;
 
+        snprintf(a->uuid, sizeof(a->uuid), "%s", uuid);
         r = ask_run(m, a, &text, o);
         if (r == -EAGAIN && m->conf->host.epoch_usec <= WAIT_USEC) {
                 for (; *end; end = &(*end)->next)
@@ -257,10 +257,6 @@ void market_drop_asks(Manager *m) {
         }
 }
 
-static void ask_make(MarketAsk *a, const char *uuid) {
-        snprintf(a->uuid, sizeof(a->uuid), "%s", uuid);
-}
-
 int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool dry_run, ManagerReply reply,
                          void *userdata, Outcome *o) {
         MarketAsk a = { .type = TRADE_LOTS,
@@ -269,15 +265,13 @@ int manager_market_trade(Manager *m, const char *uuid, int64_t dram_bytes, bool 
                         .reply = reply,
                         .userdata = userdata };
 
-        ask_make(&a, uuid);
-        return ask(m, &a, o);
+        return ask(m, uuid, &a, o);
 }
 
 int manager_market_withdraw(Manager *m, const char *uuid, ManagerReply reply, void *userdata, Outcome *o) {
         MarketAsk a = { .type = TRADE_WITHDRAW, .reply = reply, .userdata = userdata };
 
-        ask_make(&a, uuid);
-        return ask(m, &a, o);
+        return ask(m, uuid, &a, o);
 }
 
 /* ---- entitlements, floors and ceilings ---- */
