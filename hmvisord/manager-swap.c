@@ -6,14 +6,10 @@
  */
 #include <inttypes.h>
 
+#include "base/units.h"
 #include "manager-internal.h"
 
 #define SWAP_STALE_USEC (60 * USEC_PER_SEC) /* an answer that old says nothing of now */
-
-static uint64_t rate_of(uint64_t amount, usec_t elapsed) {
-        return (uint64_t) MIN((unsigned __int128) amount * USEC_PER_SEC / elapsed,
-                              (unsigned __int128) UINT64_MAX - 1);
-}
 
 static void swap_count(Swap *s, uint64_t bytes, uint64_t wait_ns, usec_t now) {
         usec_t elapsed = now - s->when;
@@ -21,9 +17,9 @@ static void swap_count(Swap *s, uint64_t bytes, uint64_t wait_ns, usec_t now) {
         /* fewer than before: another device of that name */
         s->bytes_per_sec = s->wait_usec = UINT64_MAX;
         if (s->when > 0 && elapsed > 0 && bytes >= s->bytes) {
-                s->bytes_per_sec = rate_of(bytes - s->bytes, elapsed);
+                s->bytes_per_sec = rate_per_sec(bytes - s->bytes, elapsed);
                 if ((wait_ns > 0 || bytes == 0) && wait_ns >= s->wait_ns)
-                        s->wait_usec = rate_of((wait_ns - s->wait_ns) / 1000, elapsed);
+                        s->wait_usec = rate_per_sec((wait_ns - s->wait_ns) / 1000, elapsed);
         }
         s->bytes = bytes;
         s->wait_ns = wait_ns;

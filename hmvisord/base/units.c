@@ -123,3 +123,7 @@ int time_parse(const char *text, usec_t *ret_usec) {
                         return decimal_scale(number, decimals, units[i].factor, ret_usec);
         return -EINVAL;
 }
+
+uint64_t rate_per_sec(unsigned __int128 amount, usec_t elapsed) {
+        return (uint64_t) MIN(amount * USEC_PER_SEC / elapsed, (unsigned __int128) UINT64_MAX - 1);
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * Sizes and times as people write them. Owns no state.
+ * Sizes and times as people write them, and rates. Owns no state.
  */
 #pragma once
 
@@ -20,3 +20,7 @@ char *size_format(char buf[static SIZE_TEXT_MAX], uint64_t bytes);
 
 /* Parses "250ms", "10s", "2min", "1h" and a bare number of seconds. Returns 0, -EINVAL or -ERANGE. */
 int time_parse(const char *text, usec_t *ret_usec);
+
+/* Per second, for an amount (below 2^108) that came in elapsed (> 0). Below UINT64_MAX, which can then say
+ * "not known". */
+uint64_t rate_per_sec(unsigned __int128 amount, usec_t elapsed);

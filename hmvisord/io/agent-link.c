@@ -5,6 +5,8 @@
  */
 #include "io/agent-link.h"
 
+#include "base/units.h"
+
 /* An agent command blocks libvirt's one agent job, so each gets only a short time. */
 #define CALL_TIMEOUT_SEC 5
 #define SUBMIT_TIMEOUT_SEC 8                  /* an order of 65,536 pages is up to 1 MiB of text */
@@ -244,8 +246,7 @@ static void status_take(AgentLink *l, const AgentStatus *status, usec_t now) {
 static uint64_t counter_rate(uint64_t before, uint64_t now, uint64_t unit, usec_t elapsed) {
         if (before == UINT64_MAX || now == UINT64_MAX || now < before)
                 return UINT64_MAX;
-        return (uint64_t) MIN((unsigned __int128) (now - before) * unit * USEC_PER_SEC / elapsed,
-                              (unsigned __int128) UINT64_MAX - 1);
+        return rate_per_sec((unsigned __int128) (now - before) * unit, elapsed);
 }
 
 static void stats_take(AgentLink *l, const AgentStats *s, usec_t now) {

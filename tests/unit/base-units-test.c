@@ -138,11 +138,20 @@ static void test_time(void **state) {
         }
 }
 
+static void test_rate(void **state) {
+        assert_int_equal(rate_per_sec(790 * 4096, 10 * USEC_PER_SEC), 79 * 4096);
+        assert_int_equal(rate_per_sec(0, 1), 0);
+        assert_int_equal(rate_per_sec(1, 2 * USEC_PER_SEC), 0);
+        assert_true(rate_per_sec(UINT64_MAX, 1) == UINT64_MAX - 1);
+        assert_true(rate_per_sec((unsigned __int128) UINT64_MAX * 4096, 1) == UINT64_MAX - 1);
+        assert_true(rate_per_sec((unsigned __int128) 1 << 76, USEC_PER_SEC << 20) == UINT64_C(1) << 56);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_size_accepts),    cmocka_unit_test(test_size_refuses),
                 cmocka_unit_test(test_size_format),     cmocka_unit_test(test_size_round_trip),
-                cmocka_unit_test(test_time),
+                cmocka_unit_test(test_time),            cmocka_unit_test(test_rate),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
