@@ -5,21 +5,20 @@
  */
 #include "bus/bus-internal.h"
 
-static int append_latency(sd_bus_message *m, const Latency *l) {
+/* An entry {sv} of numbers. */
+static int append_numbers(sd_bus_message *m, const char *name, const uint64_t *numbers, size_t size) {
         int r;
 
         r = sd_bus_message_open_container(m, 'e', "sv");
         if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', "OrderLatencyCounts");
+                r = sd_bus_message_append_basic(m, 's', name);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'v', "at");
         if (r >= 0)
-                r = sd_bus_message_append_array(m, 't', l->counts, sizeof(l->counts));
+                r = sd_bus_message_append_array(m, 't', numbers, size);
         if (r >= 0)
                 r = sd_bus_message_close_container(m);
-        if (r >= 0)
-                r = sd_bus_message_close_container(m);
-        return r < 0 ? r : message_append_entry(m, "OrderLatencySumUSec", "t", l->sum_usec);
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 static int append_domain(sd_bus_message *m, const DomainMetrics *d) {
@@ -43,7 +42,10 @@ static int append_domain(sd_bus_message *m, const DomainMetrics *d) {
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(numbers); i++)
                 r = message_append_entry(m, numbers[i].name, "t", numbers[i].value);
         if (r >= 0)
-                r = append_latency(m, &d->order_latency);
+                r = append_numbers(m, "OrderLatencyCounts", d->order_latency.counts,
+                                   sizeof(d->order_latency.counts));
+        if (r >= 0)
+                r = message_append_entry(m, "OrderLatencySumUSec", "t", d->order_latency.sum_usec);
         return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
@@ -57,16 +59,8 @@ static int append_daemon(sd_bus_message *m, const DaemonMetrics *d) {
         if (r >= 0)
                 r = message_append_entry(m, "CPUUSec", "t", d->cpu_usec);
         if (r >= 0)
-                r = sd_bus_message_open_container(m, 'e', "sv");
-        if (r >= 0)
-                r = sd_bus_message_append_basic(m, 's', "OrderLatencyBoundsUSec");
-        if (r >= 0)
-                r = sd_bus_message_open_container(m, 'v', "at");
-        if (r >= 0)
-                r = sd_bus_message_append_array(m, 't', bounds, sizeof(bounds));
-        for (int i = 0; r >= 0 && i < 3; i++) /* the variant, the entry, the dictionary */
-                r = sd_bus_message_close_container(m);
-        return r;
+                r = append_numbers(m, "OrderLatencyBoundsUSec", bounds, sizeof(bounds));
+        return r < 0 ? r : sd_bus_message_close_container(m);
 }
 
 int bus_run_get_metrics(Bus *b, sd_bus_message *m, const char *unused) {
