@@ -273,9 +273,16 @@ int client_find_domain(Ctl *ctl, const char *name, char **ret_path, Outcome *o) 
         return *ret_path ? 0 : outcome_set(o, OUTCOME_FAILED, "out of memory");
 }
 
+static int get_all(Ctl *ctl, const char *path, const char *interface, json_object **ret, Outcome *o) {
+        return client_call(ctl, path, "org.freedesktop.DBus.Properties", "GetAll", o, ret, "s", interface);
+}
+
+int client_get_all(Ctl *ctl, const char *interface, json_object **ret, Outcome *o) {
+        return get_all(ctl, CLIENT_PATH, interface, ret, o);
+}
+
 int client_get_domain(Ctl *ctl, const char *path, json_object **ret, Outcome *o) {
-        return client_call(ctl, path, "org.freedesktop.DBus.Properties", "GetAll", o, ret, "s",
-                           CLIENT_DOMAIN);
+        return get_all(ctl, path, CLIENT_DOMAIN, ret, o);
 }
 
 static int by_name(const void *a, const void *b) {
@@ -320,6 +327,10 @@ const char *json_text(json_object *object, const char *key) {
 
 uint64_t json_number(json_object *object, const char *key) {
         return json_object_get_uint64(json_member(object, key));
+}
+
+int64_t json_signed(json_object *object, const char *key) {
+        return json_object_get_int64(json_member(object, key));
 }
 
 bool json_flag(json_object *object, const char *key) {

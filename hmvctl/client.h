@@ -13,6 +13,7 @@
 #define CLIENT_PATH "/org/hmvisor1"
 #define CLIENT_MANAGER CLIENT_NAME ".Manager"
 #define CLIENT_DOMAIN CLIENT_NAME ".Domain"
+#define CLIENT_MARKET CLIENT_NAME ".Market"
 
 static inline void json_putp(json_object **j) {
         json_object_put(*j);
@@ -35,7 +36,8 @@ int client_send(Ctl *ctl, sd_bus_message *call, Outcome *o, json_object **ret);
 
 /* The object path of a domain by name, id or UUID; the caller frees. */
 int client_find_domain(Ctl *ctl, const char *name, char **ret_path, Outcome *o);
-/* All properties of a domain. */
+/* All properties of the entry object, by one of its interfaces; of a domain. */
+int client_get_all(Ctl *ctl, const char *interface, json_object **ret, Outcome *o);
 int client_get_domain(Ctl *ctl, const char *path, json_object **ret, Outcome *o);
 /* An array of the properties of all domains, by name. */
 int client_list_domains(Ctl *ctl, json_object **ret, Outcome *o);
@@ -49,5 +51,6 @@ int client_message_to_json(sd_bus_message *m, json_object **ret);
 /* Members of an object; "" and 0 when there are none. */
 const char *json_text(json_object *object, const char *key);
 uint64_t json_number(json_object *object, const char *key);
+int64_t json_signed(json_object *object, const char *key);
 bool json_flag(json_object *object, const char *key);
 json_object *json_member(json_object *object, const char *key);

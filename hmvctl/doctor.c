@@ -12,8 +12,6 @@
 #include "config.h"
 #include "table.h"
 
-#define CLIENT_MARKET CLIENT_NAME ".Market"
-#define PROPERTIES "org.freedesktop.DBus.Properties"
 
 static const char *const states[_FINDING_STATE_MAX] = { "ok", "warning", "problem" };
 
@@ -178,7 +176,7 @@ static bool check_by_daemon(Findings *f, Ctl *ctl) {
         _cleanup_json_ json_object *daemon = NULL, *nodes = NULL, *market = NULL, *domains = NULL;
         Outcome o = { 0 };
 
-        (void) client_call(ctl, CLIENT_PATH, PROPERTIES, "GetAll", &o, &daemon, "s", CLIENT_MANAGER);
+        (void) client_get_all(ctl, CLIENT_MANAGER, &daemon, &o);
         check_daemon(f, daemon, &o);
         if (!daemon)
                 return false;
@@ -186,7 +184,7 @@ static bool check_by_daemon(Findings *f, Ctl *ctl) {
                 check_tiers(f, nodes);
         else
                 finding_add(f, FINDING_PROBLEM, "tiers", NULL, "%s", o.text);
-        if (client_call(ctl, CLIENT_PATH, PROPERTIES, "GetAll", &o, &market, "s", CLIENT_MARKET) >= 0)
+        if (client_get_all(ctl, CLIENT_MARKET, &market, &o) >= 0)
                 check_market(f, market);
         else
                 finding_add(f, FINDING_PROBLEM, "market", NULL, "%s", o.text);

@@ -15,7 +15,6 @@
 #include "client.h"
 #include "config.h"
 
-#define CLIENT_MARKET CLIENT_NAME ".Market"
 
 typedef struct Facts {
         bool up;                       /* the daemon answers; else there is nothing else */
@@ -415,14 +414,13 @@ static int get_counted(Ctl *ctl, Facts *ret, Outcome *o) {
 }
 
 static int facts_get(Ctl *ctl, Facts *ret, Outcome *o) {
-        static const char properties[] = "org.freedesktop.DBus.Properties";
         _cleanup_message_ sd_bus_message *list = NULL;
         Outcome missing = { 0 };
         int r;
 
-        r = client_call(ctl, CLIENT_PATH, properties, "GetAll", o, &ret->daemon, "s", CLIENT_MANAGER);
+        r = client_get_all(ctl, CLIENT_MANAGER, &ret->daemon, o);
         if (r >= 0)
-                r = client_call(ctl, CLIENT_PATH, properties, "GetAll", o, &ret->market, "s", CLIENT_MARKET);
+                r = client_get_all(ctl, CLIENT_MARKET, &ret->market, o);
         if (r >= 0)
                 r = get_bound(ctl, &ret->domains, o);
         if (r >= 0)

@@ -32,16 +32,12 @@ static usec_t now_usec(void) {
         return (usec_t) t.tv_sec * USEC_PER_SEC + (usec_t) t.tv_nsec / 1000;
 }
 
-static int64_t number_of(json_object *holding, const char *key) {
-        return json_object_get_int64(json_member(holding, key));
-}
-
 /* DOMAIN_OFF when it is in the market no more. */
 static int holding_get(Ctl *ctl, const Settle *s, json_object **ret, Outcome *o) {
         _cleanup_json_ json_object *list = NULL;
         int r;
 
-        r = client_call(ctl, CLIENT_PATH, CLIENT_NAME ".Market", "List", o, &list, "");
+        r = client_call(ctl, CLIENT_PATH, CLIENT_MARKET, "List", o, &list, "");
         if (r < 0)
                 return r;
         for (size_t i = 0; i < json_object_array_length(list); i++) {
@@ -66,8 +62,7 @@ int settle_begin(Ctl *ctl, const char *domain, Settle *ret, Outcome *o) {
         if (r >= 0)
                 r = client_get_domain(ctl, path, &properties, o);
         if (r >= 0)
-                r = client_call(ctl, CLIENT_PATH, "org.freedesktop.DBus.Properties", "GetAll", o, &market,
-                                "s", CLIENT_NAME ".Market");
+                r = client_get_all(ctl, CLIENT_MARKET, &market, o);
         if (r < 0)
                 return r;
         snprintf(s.uuid, sizeof(s.uuid), "%s", json_text(properties, "UUID"));
@@ -77,7 +72,7 @@ int settle_begin(Ctl *ctl, const char *domain, Settle *ret, Outcome *o) {
         r = holding_get(ctl, &s, &holding, o);
         if (r < 0)
                 return r;
-        s.position_before = number_of(holding, "PositionDramBytes");
+        s.position_before = json_signed(holding, "PositionDramBytes");
         *ret = s;
         return 0;
 }
@@ -108,9 +103,10 @@ static bool has_its_sizes(json_object *h) {
 }
 
 static int look(Wait *w, json_object *h) {
-        int64_t ticket = number_of(h, "TicketDramBytes"), lot = (int64_t) MAX(w->settle->lot_dram_bytes, 1U);
-        bool asked = number_of(h, "CommandDramBytes") != 0 ||
-                     (json_flag(h, "Withdraws") && number_of(h, "PositionDramBytes") != 0);
+        int64_t ticket = json_signed(h, "TicketDramBytes"),
+                lot = (int64_t) MAX(w->settle->lot_dram_bytes, 1U);
+        bool asked = json_signed(h, "CommandDramBytes") != 0 ||
+                     (json_flag(h, "Withdraws") && json_signed(h, "PositionDramBytes") != 0);
 
         if (!json_member(h, "Standing"))
                 return outcome_set(w->o, OUTCOME_DOMAIN_OFF, "domain '%s' left the market while it traded",
@@ -124,7 +120,7 @@ static int look(Wait *w, json_object *h) {
                 say(w, "gets what it was paid with");
         if (ticket != 0 || asked || !has_its_sizes(h))
                 return 0;
-        w->settle->got_dram_bytes = number_of(h, "PositionDramBytes") - w->settle->position_before;
+        w->settle->got_dram_bytes = json_signed(h, "PositionDramBytes") - w->settle->position_before;
         w->settle->got_slow_bytes =
                 -(w->settle->got_dram_bytes / lot * (int64_t) w->settle->lot_slow_bytes);
         w->settled = true;

@@ -64,8 +64,7 @@ static int run_version(Ctl *ctl, const Args *args, Outcome *o) {
         _cleanup_json_ json_object *daemon = NULL, *j = NULL;
         int r;
 
-        r = client_call(ctl, CLIENT_PATH, "org.freedesktop.DBus.Properties", "GetAll", o, &daemon, "s",
-                        CLIENT_MANAGER);
+        r = client_get_all(ctl, CLIENT_MANAGER, &daemon, o);
         if (r < 0) {   /* hmvctl's own version is known without the daemon */
                 if (!ctl->json)
                         fprintf(ctl->out, "hmvctl:   %s\n", HMV_VERSION);

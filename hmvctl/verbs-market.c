@@ -11,7 +11,6 @@
 #include "settle.h"
 #include "table.h"
 
-#define CLIENT_MARKET CLIENT_NAME ".Market"
 #define HISTORY_LINES 20
 #define SIGNED_TEXT_MAX (SIZE_TEXT_MAX + 1)
 #define LOTS_TEXT_MAX 48
@@ -23,7 +22,7 @@ static const char *size_of(json_object *object, const char *key, char buf[static
 
 /* "+32 MiB", "-32 MiB"; "-" for nothing. */
 static const char *change_of(json_object *object, const char *key, char buf[static SIGNED_TEXT_MAX]) {
-        int64_t bytes = json_object_get_int64(json_member(object, key));
+        int64_t bytes = json_signed(object, key);
         char size[SIZE_TEXT_MAX];
 
         if (bytes == 0)
@@ -47,11 +46,6 @@ static const char *standing_of(json_object *holding, char buf[static STANDING_TE
 
 static int market_call(Ctl *ctl, const char *member, json_object **ret, Outcome *o) {
         return client_call(ctl, CLIENT_PATH, CLIENT_MARKET, member, o, ret, "");
-}
-
-static int market_properties(Ctl *ctl, json_object **ret, Outcome *o) {
-        return client_call(ctl, CLIENT_PATH, "org.freedesktop.DBus.Properties", "GetAll", o, ret, "s",
-                           CLIENT_MARKET);
 }
 
 /* What a price to come waits for, by "PriceState". */
@@ -131,7 +125,7 @@ static int run_status(Ctl *ctl, const Args *args, Outcome *o) {
         _cleanup_json_ json_object *market = NULL, *list = NULL;
         int r;
 
-        r = market_properties(ctl, &market, o);
+        r = client_get_all(ctl, CLIENT_MARKET, &market, o);
         if (r >= 0)
                 r = market_call(ctl, "List", &list, o);
         if (r < 0)
@@ -148,7 +142,7 @@ static int run_status(Ctl *ctl, const Args *args, Outcome *o) {
 /* "1/3": lots of those under way. */
 static const char *lots_of(json_object *holding, const char *key, uint64_t lot,
                            char buf[static LOTS_TEXT_MAX]) {
-        int64_t bytes = json_object_get_int64(json_member(holding, "TicketDramBytes"));
+        int64_t bytes = json_signed(holding, "TicketDramBytes");
 
         if (bytes == 0 || lot == 0)
                 return "-";
@@ -195,7 +189,7 @@ static int run_book(Ctl *ctl, const Args *args, Outcome *o) {
         if (r >= 0)
                 r = market_call(ctl, "List", &list, o);
         if (r >= 0)
-                r = market_properties(ctl, &market, o);
+                r = client_get_all(ctl, CLIENT_MARKET, &market, o);
         if (r < 0)
                 return r;
         if (ctl->json) {
