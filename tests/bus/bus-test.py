@@ -8,7 +8,7 @@ import sys
 import unittest
 import xml.etree.ElementTree as ET
 
-from harness import BusTest, HERE, NOBODY, dbus, wait_until
+from harness import FakeTest, HERE, NOBODY, dbus, wait_until
 
 NAME, PATH = 'org.hmvisor1', '/org/hmvisor1'
 MANAGER, DOMAIN, MARKET = 'org.hmvisor1.Manager', 'org.hmvisor1.Domain', 'org.hmvisor1.Market'
@@ -31,16 +31,15 @@ loop.run()
 '''
 
 
-class Base(BusTest):
+class Base(FakeTest):
     def setUp(self):
-        self.fake = self.start_fake()
+        super().setUp()
         self.bus = dbus.bus.BusConnection(self.address)
         self.manager = self.bus.get_object(NAME, PATH, introspect=False)
 
     def tearDown(self):
         self.bus.close()
-        if self.fake.process.poll() is None:
-            self.assertEqual(self.fake.stop(), 0)
+        super().tearDown()
 
     def path_of(self, name):
         return self.manager.FindDomain(name, dbus_interface=MANAGER)

@@ -10,7 +10,7 @@ import tempfile
 import time
 import unittest
 
-from harness import BusTest
+from harness import AllowedTest
 
 EXTENSION = re.search(r'#define HMV_EXTENSION_PATH "(.*)"',
                       (pathlib.Path(os.environ['HMVCTL']).parent.parent / 'config.h').read_text())[1]
@@ -27,21 +27,15 @@ HEALTHY = {
 }
 
 
-class Base(BusTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.start_polkit()
-
+class Base(AllowedTest):
     def setUp(self):
-        self.fake = self.start_fake()
+        super().setUp()
         self.root = pathlib.Path(tempfile.mkdtemp(dir=self.path))
         for name, text in HEALTHY.items():
             self.put(name, text)
 
     def tearDown(self):
-        if self.fake.process.poll() is None:
-            self.assertEqual(self.fake.stop(), 0)
+        super().tearDown()
         shutil.rmtree(self.root)
 
     def put(self, name, text, mode=0o755):

@@ -170,3 +170,23 @@ class BusTest(unittest.TestCase):
                            env=dict(self.env, **(env or {})))
         self.assertNotIn('Sanitizer', p.stderr)
         return p.returncode, p.stdout, p.stderr
+
+
+class FakeTest(BusTest):
+    """A fake daemon for each test, which has to end well."""
+
+    def setUp(self):
+        self.fake = self.start_fake()
+
+    def tearDown(self):
+        if self.fake.process.poll() is None:
+            self.assertEqual(self.fake.stop(), 0)
+
+
+class AllowedTest(FakeTest):
+    """With a polkit that allows everything: who runs the tests need not be root."""
+
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.start_polkit()

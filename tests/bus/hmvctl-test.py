@@ -15,22 +15,10 @@ import subprocess
 import time
 import unittest
 
-from harness import BusTest, HERE, wait_until
+from harness import AllowedTest, HERE, wait_until
 
 
-class Base(BusTest):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.start_polkit()   # who runs the tests need not be root
-
-    def setUp(self):
-        self.fake = self.start_fake()
-
-    def tearDown(self):
-        if self.fake.process.poll() is None:
-            self.assertEqual(self.fake.stop(), 0)
-
+class Base(AllowedTest):
     def ok(self, *args, **kwargs):
         code, output, errors = self.run_hmvctl(*args, **kwargs)
         self.assertEqual((code, errors), (0, ''), args)
