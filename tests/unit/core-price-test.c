@@ -9,93 +9,19 @@
 
 #include <cmocka.h>
 
-#include "core/trade.h"
+#include "trade-rig.h"
 
-#define MIB (UINT64_C(1) << 20)
-#define VMS 3
-
-/* VMs entitled to 256 MiB DRAM and 512 MiB slow memory, at 32 MiB of DRAM for 128 MiB of slow memory: VM 0
- * has sold two lots, one to each of the others. A step of the price is one block of 2 MiB a lot. */
-typedef struct Rig {
-        Trade *trade;
-        bool unwilling[VMS]; /* plugs, and never unplugs */
-        MarketPolicy policy;
-        TradeFacts facts[VMS];
-        size_t first, n; /* of those that are there */
-        uint64_t capacity[_TIER_MAX];
-        usec_t now;
-        Settlement out;
-} Rig;
-
-static AccountId id_of(unsigned i) {
-        return (AccountId) { { [0] = (uint8_t) (i + 1) } };
-}
-
-/* Of a tick: QEMU is asked for what the core wants. */
-static void tick(Rig *r) {
-        settlement_done(&r->out);
-        r->now += USEC_PER_SEC;
-        assert_true(trade_set_terms(r->trade, &r->policy) >= 0);
-        assert_return_code(trade_step(r->trade, &r->policy, r->facts + r->first, r->n, r->capacity, r->now,
-                                      &r->out),
-                           0);
-        assert_return_code(ledger_check(trade_ledger(r->trade), NULL), 0);
-        for (size_t i = 0; i < r->out.n_targets; i++) {
-                const SizeTarget *t = &r->out.targets[i];
-
-                r->facts[t->id.bytes[0] - 1].seen.cells[t->tier].requested_bytes = t->bytes;
-        }
-}
-
-static void obey(Rig *r, unsigned i) {
-        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                SettleCell *c = &r->facts[i].seen.cells[tier];
-
-                c->size_bytes =
-                        r->unwilling[i] ? MAX(c->size_bytes, c->requested_bytes) : c->requested_bytes;
-        }
-}
-
-static void run(Rig *r, unsigned seconds) {
-        for (unsigned s = 0; s < seconds; s++) {
-                tick(r);
-                for (unsigned i = 0; i < VMS; i++)
-                        obey(r, i);
-                for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                        uint64_t sum = 0;
-
-                        for (size_t i = 0; i < r->n; i++)
-                                sum += r->facts[r->first + i].seen.cells[tier].size_bytes;
-                        assert_true(sum <= r->capacity[tier]);
-                }
-        }
-}
-
+/* VM 0 has sold two lots, one to each of the others. A step of the price is one block of 2 MiB a lot. */
 static int setup(void **state) {
-        Rig *r = calloc(1, sizeof(*r));
+        Rig *r = rig_new(128 * MIB, 1152 * MIB);
 
-        r->policy = market_policy_default();
         r->policy.settle_usec = 60 * USEC_PER_SEC;
-        r->policy.min_trade_bytes = 32 * MIB;
         r->policy.dram_price_min = 3;
         r->policy.dram_price_max = 5;
-        assert_return_code(trade_new(&r->policy, &r->trade), 0);
-        r->n = VMS;
         for (unsigned i = 0; i < VMS; i++) {
-                TradeFacts *f = &r->facts[i];
-
-                f->seen.id = id_of(i);
-                f->trading = true;
-                f->entitled_bytes[TIER_DRAM] = 256 * MIB;
-                f->entitled_bytes[TIER_SLOW] = 512 * MIB;
-                f->seen.cells[TIER_DRAM] =
-                        (SettleCell) { 128 * MIB, 512 * MIB, 256 * MIB, 256 * MIB, UINT64_MAX };
-                f->seen.cells[TIER_SLOW] =
-                        (SettleCell) { 128 * MIB, 1152 * MIB, 512 * MIB, 512 * MIB, UINT64_MAX };
+                r->facts[i].entitled_bytes[TIER_DRAM] = 256 * MIB;
+                r->facts[i].entitled_bytes[TIER_SLOW] = 512 * MIB;
         }
-        r->capacity[TIER_DRAM] = VMS * 256 * MIB;
-        r->capacity[TIER_SLOW] = VMS * 512 * MIB;
-        r->now = 1000 * USEC_PER_SEC;
         r->facts[0].wish = -2;
         r->facts[1].wish = r->facts[2].wish = 1;
         run(r, 8);
@@ -106,24 +32,8 @@ static int setup(void **state) {
         return 0;
 }
 
-static int teardown(void **state) {
-        Rig *r = *state;
-
-        settlement_done(&r->out);
-        trade_free(r->trade);
-        free(r);
-        return 0;
-}
-
 static uint32_t lot(const Rig *r) {
         return trade_ledger(r->trade)->terms.lot_slow_blocks;
-}
-
-static TradeView view(const Rig *r, unsigned i) {
-        TradeView v;
-
-        assert_return_code(trade_view(r->trade, id_of(i), &v), 0);
-        return v;
 }
 
 static uint64_t slow_asked(const Rig *r, unsigned i) {
@@ -483,19 +393,6 @@ static void test_room_that_went_meanwhile(void **state) {
         run(r, 2);
         assert_int_equal(lot(r), 65);
         assert_slow(r, 772, 382, 382);
-}
-
-static void crash(Rig *r, usec_t now) {
-        const Ledger *from = trade_ledger(r->trade);
-        Ledger ledger = *from;
-        Trade *next;
-
-        ledger.accounts = malloc(from->n_accounts * sizeof(*ledger.accounts));
-        memcpy(ledger.accounts, from->accounts, from->n_accounts * sizeof(*ledger.accounts));
-        r->now = now;
-        assert_return_code(trade_resume(&r->policy, &ledger, r->now, &next), 0);
-        trade_free(r->trade);
-        r->trade = next;
 }
 
 /* It goes on from where it was, and its time begins anew. */

@@ -8,114 +8,15 @@
 
 #include <cmocka.h>
 
-#include "core/trade.h"
-
-#define MIB (UINT64_C(1) << 20)
-#define VMS 3
-
-/* VMs of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256 can be unplugged; lots of 32 MiB DRAM
- * against 128 MiB slow memory. The host has just that. */
-typedef struct Rig {
-        Trade *trade;
-        bool unwilling[VMS]; /* plugs, and never unplugs */
-        MarketPolicy policy;
-        TradeFacts facts[VMS];
-        size_t n;
-        uint64_t capacity[_TIER_MAX];
-        usec_t now;
-        Settlement out;
-} Rig;
-
-static AccountId id_of(unsigned i) {
-        return (AccountId) { { [0] = (uint8_t) (i + 1) } };
-}
+#include "trade-rig.h"
 
 static int setup(void **state) {
-        Rig *r = calloc(1, sizeof(*r));
-
-        r->policy = market_policy_default();
-        r->policy.min_trade_bytes = 32 * MIB;
-        assert_return_code(trade_new(&r->policy, &r->trade), 0);
-        r->n = VMS;
-        for (unsigned i = 0; i < VMS; i++) {
-                TradeFacts *f = &r->facts[i];
-
-                f->seen.id = id_of(i);
-                f->trading = true;
-                f->seen.cells[TIER_DRAM] =
-                        (SettleCell){ 128 * MIB, 512 * MIB, 256 * MIB, 256 * MIB, UINT64_MAX };
-                f->seen.cells[TIER_SLOW] =
-                        (SettleCell){ 256 * MIB, 1024 * MIB, 512 * MIB, 512 * MIB, UINT64_MAX };
-        }
-        r->capacity[TIER_DRAM] = VMS * 256 * MIB;
-        r->capacity[TIER_SLOW] = VMS * 512 * MIB;
-        r->now = 1000 * USEC_PER_SEC;
-        *state = r;
+        *state = rig_new(256 * MIB, 1024 * MIB);
         return 0;
 }
 
-static int teardown(void **state) {
-        Rig *r = *state;
-
-        settlement_done(&r->out);
-        trade_free(r->trade);
-        free(r);
-        return 0;
-}
-
-/* Seconds pass; guests do what they are asked for. */
-static void run(Rig *r, unsigned seconds) {
-        for (unsigned s = 0; s < seconds; s++) {
-                settlement_done(&r->out);
-                r->now += USEC_PER_SEC;
-                assert_return_code(trade_step(r->trade, &r->policy, r->facts, r->n, r->capacity, r->now,
-                                              &r->out),
-                                   0);
-                assert_return_code(ledger_check(trade_ledger(r->trade), NULL), 0);
-                for (size_t i = 0; i < r->out.n_targets; i++) {
-                        const SizeTarget *t = &r->out.targets[i];
-                        SettleCell *c = &r->facts[t->id.bytes[0] - 1].seen.cells[t->tier];
-
-                        c->requested_bytes = t->bytes;
-                }
-                for (unsigned i = 0; i < VMS; i++)
-                        for (Tier tier = 0; tier < _TIER_MAX && !r->unwilling[i]; tier++)
-                                r->facts[i].seen.cells[tier].size_bytes =
-                                        r->facts[i].seen.cells[tier].requested_bytes;
-                for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                        uint64_t sum = 0;
-
-                        for (size_t i = 0; i < r->n; i++)
-                                sum += r->facts[i].seen.cells[tier].size_bytes;
-                        assert_true(sum <= r->capacity[tier]);
-                }
-        }
-}
-
-static void ledger_copy(const Ledger *from, Ledger *ret) {
-        *ret = *from;
-        ret->accounts = malloc(from->n_accounts * sizeof(*ret->accounts));
-        memcpy(ret->accounts, from->accounts, from->n_accounts * sizeof(*ret->accounts));
-}
-
-/* The daemon dies and is there again, with what the journal holds; the host was booted anew, too. */
-static void crash(Rig *r) {
-        Ledger ledger;
-        Trade *next;
-
-        ledger_copy(trade_ledger(r->trade), &ledger);
-        r->now = 5 * USEC_PER_SEC;
-        assert_return_code(trade_resume(&r->policy, &ledger, r->now, &next), 0);
-        trade_free(r->trade);
-        r->trade = next;
-}
-
-static TradeView view(Rig *r, unsigned i) {
-        TradeView v;
-
-        assert_return_code(trade_view(r->trade, id_of(i), &v), 0);
-        return v;
-}
+/* The host was booted anew, too. */
+#define BOOTED (5 * USEC_PER_SEC)
 
 static void assert_sizes(Rig *r, unsigned i, uint64_t dram_mib, uint64_t slow_mib) {
         assert_int_equal(r->facts[i].seen.cells[TIER_DRAM].size_bytes / MIB, dram_mib);
@@ -345,7 +246,7 @@ static void test_life_after_a_crash(void **state) {
         r->facts[1].wish = 2;
         for (unsigned at = 1; at < 12; at++) {
                 run(r, 1);
-                crash(r);
+                crash(r, BOOTED);
         }
         r->facts[0].wish = r->facts[1].wish = 0;
         run(r, 100);
@@ -369,7 +270,7 @@ static void test_no_rest_is_cut_short(void **state) {
         r->facts[1].wish = 1;
         run(r, 20);
         assert_sizes(r, 0, 224, 640);
-        crash(r);
+        crash(r, BOOTED);
         run(r, 28);
         assert_int_equal(view(r, 0).standing, STANDING_COOLING);
         assert_int_equal(view(r, 2).standing, STANDING_WISH); /* it had none to make up for */
@@ -378,7 +279,7 @@ static void test_no_rest_is_cut_short(void **state) {
         assert_sizes(r, 0, 192, 768);
         r->facts[0].wish = 1;
         r->facts[1].wish = -1;
-        crash(r);
+        crash(r, BOOTED);
         run(r, 110);
         assert_int_equal(view(r, 0).standing, STANDING_DWELLING); /* the direction is not forgotten */
         run(r, 30);
@@ -395,10 +296,10 @@ static void test_no_command_is_lost(void **state) {
         run(r, 1);
         assert_true(r->out.changed); /* and so is written, though nothing was traded */
         assert_sizes(r, 0, 256, 512);
-        crash(r);
+        crash(r, BOOTED);
         run(r, 15);
         assert_sizes(r, 0, 192, 768);
-        crash(r);
+        crash(r, BOOTED);
         run(r, 15);
         assert_sizes(r, 0, 192, 768); /* once */
 
@@ -407,7 +308,7 @@ static void test_no_command_is_lost(void **state) {
         run(r, 1);
         assert_true(r->out.changed);
         for (unsigned i = 0; i < 3; i++) {
-                crash(r);
+                crash(r, BOOTED);
                 run(r, 12);
                 assert_true(view(r, 0).account.withdraws);
         }
@@ -448,7 +349,7 @@ static void test_unwilling(void **state) {
                 while (view(r, 0).account.refusals < n)
                         run(r, 1);
                 if (n == 2)
-                        crash(r); /* it starts anew */
+                        crash(r, BOOTED); /* it starts anew */
                 run(r, 10);
                 assert_int_equal(view(r, 0).standing, STANDING_UNWILLING);
                 assert_true(view(r, 0).rests_usec <= rest * USEC_PER_SEC);
