@@ -44,7 +44,7 @@ def configuration_checked():
         r = host("hmvisord", "--check-config", check=False)
         check(r.code != 0, "a bad rate was accepted")
         matches(r"bad\.conf:2.*RateCap", r.err, "message")
-        host("systemctl", "reload", "hmvisord", check=False)
+        check(host("systemctl", "reload", "hmvisord", check=False).code != 0, "systemctl says that it was reloaded")
         equal(host("systemctl", "is-active", "hmvisord").out.strip(), "active", "after a reload with a bad file")
     finally:
         host("rm", "/etc/hmvisor/hmvisord.conf.d/bad.conf")
