@@ -91,6 +91,9 @@ static int value_check(const Option *option, const char *value, Outcome *o) {
         case OPTION_SETTINGS:
                 good = strchr(value, '=') && *value != '=' && !strpbrk(value, " \t\n");
                 break;
+        case OPTION_NAME:
+                good = true;   /* empty for none; hmvisord knows what makes a name */
+                break;
         default:
                 good = *value != 0;
         }

@@ -149,6 +149,10 @@ class Real(BusTest):
         self.ok('market', 'set', 'db1', '--trading', 'on', '--swap-device', 'vdb')
         set_before = self.ok('policy', 'get', 'db1')
         self.assertIn('Trading=yes', set_before)
+        self.assertIn('SwapDevice=vdb', set_before)
+        self.ok('market', 'set', 'db1', '--swap-device', '')
+        self.assertNotIn('SwapDevice=vdb', self.ok('policy', 'get', 'db1'))
+        self.ok('market', 'set', 'db1', '--swap-device', 'vdb')
         manager = dbus.bus.BusConnection(self.address).get_object('org.hmvisor1', '/org/hmvisor1', introspect=False)
         for text, says in (('DramPrice=0', 'DramPrice=0 is not possible'), ('SlowPrice=0', 'SlowPrice=0 is not possible'),
                            ('SlowPrice=-1', 'SlowPrice=-1 is not possible'), ('DramPrice=999983', 'no trade of whole blocks'),
