@@ -91,13 +91,6 @@ static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pa
         return next;
 }
 
-static int list_bar(Heatmap *m, const PageList *l) {
-        for (size_t i = 0; i < l->n_ranges; i++)
-                if (heatmap_bar(m, l->ranges[i].gfn, l->ranges[i].n_pages) < 0)
-                        return -ENOMEM;
-        return 0;
-}
-
 /* The frames of an order hold other pages now. Which, the guest alone knows; but it works its lists off from
  * the front, so what it moved or skipped is their front. Frames that pages were promoted from are taken to
  * be cold: a page that was skipped shows by its next writes. Frames that were demoted from most likely hold
@@ -138,7 +131,8 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
                 d->backoff = MIN(d->backoff + 1, (unsigned) BACKOFF_MAX);
                 refused -= MIN(refused, ack->skipped_pages[SKIP_NO_ROOM]);
                 if (ack->state == ACK_DONE && refused > ordered / 4 * 3) {
-                        r = list_bar(&d->heatmap, &d->under_way.promote);
+                        r = heatmap_bar(&d->heatmap, d->under_way.promote.ranges,
+                                        d->under_way.promote.n_ranges);
                         d->bar_epochs_left = BAR_EPOCHS;
                 }
         } else

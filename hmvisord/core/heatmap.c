@@ -6,27 +6,25 @@
  */
 #include "core/heatmap.h"
 
-#define CHUNK 64 /* bytes looked at together: a cache line */
+#define ROUND_UP(n, to) (((n) + (to) - 1) / (to) * (to))
 
 static void range_done(HeatRange *r) {
         free(r->heat);
         free(r->live);
-        free(r->barred);
-}
-
-static void ranges_free(HeatRange *ranges, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                range_done(&ranges[i]);
-        free(ranges);
 }
 
 void heatmap_done(Heatmap *m) {
-        ranges_free(m->ranges, m->n_ranges);
+        for (size_t i = 0; i < m->n_ranges; i++)
+                range_done(&m->ranges[i]);
+        free(m->ranges);
+        free(m->barred);
         *m = (Heatmap){ 0 };
 }
 
-static uint64_t range_blocks(uint64_t n_pages) {
-        return (n_pages + HEAT_BLOCK - 1) / HEAT_BLOCK;
+static void range_mark_live(HeatRange *r, uint64_t chunk, bool live) {
+        uint64_t bit = UINT64_C(1) << (chunk % 64);
+
+        r->live[chunk / 64] = live ? r->live[chunk / 64] | bit : r->live[chunk / 64] & ~bit;
 }
 
 static int slot_get(Heatmap *m, uint32_t cell) {
@@ -43,12 +41,23 @@ static void range_count(Heatmap *m, const HeatRange *r) {
                 m->histogram[r->slot][r->heat[i]]++;
 }
 
+static bool range_is_same(const HeatRange *r, const RangeFacts *facts) {
+        return r->gfn == facts->gfn && r->n_pages == facts->n_pages && r->cell == facts->cell;
+}
+
+static HeatRange *range_find_same(const Heatmap *m, const RangeFacts *facts) {
+        for (size_t i = 0; i < m->n_ranges; i++)
+                if (range_is_same(&m->ranges[i], facts))
+                        return &m->ranges[i];
+        return NULL;
+}
+
 /* Copies the heat of the frames that both have. */
 static void range_inherit(HeatRange *to, const HeatRange *from) {
         uint64_t start = MAX(to->gfn, from->gfn);
         uint64_t end = MIN(to->gfn + to->n_pages, from->gfn + from->n_pages);
 
-        if (to->cell != from->cell)
+        if (to->cell != from->cell || !to->heat)
                 return;
         for (uint64_t gfn = start; gfn < end; gfn++) {
                 uint8_t heat = from->heat[gfn - from->gfn];
@@ -56,10 +65,21 @@ static void range_inherit(HeatRange *to, const HeatRange *from) {
                 if (heat == 0)
                         continue;
                 to->heat[gfn - to->gfn] = heat;
-                to->live[(gfn - to->gfn) / HEAT_BLOCK] = 1;
+                range_mark_live(to, (gfn - to->gfn) / HEAT_CHUNK, true);
         }
 }
 
+static int range_init(HeatRange *r, const RangeFacts *facts, uint32_t slot, bool inherits_all) {
+        *r = (HeatRange){ .gfn = facts->gfn, .n_pages = facts->n_pages, .cell = facts->cell, .slot = slot };
+        if (inherits_all)
+                return 0;
+        r->heat = calloc(ROUND_UP(r->n_pages, HEAT_CHUNK), 1);
+        r->live = calloc(ROUND_UP(r->n_pages, HEAT_CHUNK * 64) / (HEAT_CHUNK * 64), sizeof(*r->live));
+        return r->heat && r->live ? 0 : -ENOMEM;
+}
+
+/* A range that stays as it is hands its heat over as a whole, so that a large guest of which a small device
+ * changes needs no memory twice. */
 int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges) {
         Heatmap fresh = { 0 };
 
@@ -67,17 +87,10 @@ int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges) {
         if (!fresh.ranges)
                 return -ENOMEM;
         for (size_t i = 0; i < n_ranges; i++) {
-                HeatRange *r = &fresh.ranges[fresh.n_ranges++];
+                uint32_t slot = (uint32_t) slot_get(&fresh, ranges[i].cell);
 
-                *r = (HeatRange){
-                        .gfn = ranges[i].gfn,
-                        .n_pages = ranges[i].n_pages,
-                        .cell = ranges[i].cell,
-                        .slot = (uint32_t) slot_get(&fresh, ranges[i].cell),
-                        .heat = calloc(ranges[i].n_pages, 1),
-                        .live = calloc(range_blocks(ranges[i].n_pages), 1),
-                };
-                if (!r->heat || !r->live) {
+                if (range_init(&fresh.ranges[fresh.n_ranges++], &ranges[i], slot,
+                               range_find_same(m, &ranges[i])) < 0) {
                         heatmap_done(&fresh);
                         return -ENOMEM;
                 }
@@ -94,8 +107,17 @@ int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges) {
                 else
                         j++;
         }
-        for (size_t i = 0; i < fresh.n_ranges; i++)
-                range_count(&fresh, &fresh.ranges[i]);
+        for (size_t i = 0; i < fresh.n_ranges; i++) {
+                HeatRange *r = &fresh.ranges[i];
+
+                if (!r->heat) {
+                        HeatRange *same = range_find_same(m, &ranges[i]);
+
+                        r->heat = TAKE_PTR(same->heat);
+                        r->live = TAKE_PTR(same->live);
+                }
+                range_count(&fresh, r);
+        }
 
         heatmap_done(m);
         *m = fresh;
@@ -106,8 +128,7 @@ bool heatmap_has_ranges(const Heatmap *m, const RangeFacts *ranges, size_t n_ran
         if (m->n_ranges != n_ranges)
                 return false;
         for (size_t i = 0; i < n_ranges; i++)
-                if (m->ranges[i].gfn != ranges[i].gfn || m->ranges[i].n_pages != ranges[i].n_pages ||
-                    m->ranges[i].cell != ranges[i].cell)
+                if (!range_is_same(&m->ranges[i], &ranges[i]))
                         return false;
         return true;
 }
@@ -121,35 +142,40 @@ uint32_t heat_of_one_sighting(uint32_t samples) {
         return (255 / samples_bound(samples) + HEAT_MEMORY - 1) / HEAT_MEMORY;
 }
 
-typedef struct UnalignedWord {
-        uint64_t value;
-} __attribute__((packed, may_alias)) UnalignedWord;
+/* As wide as every machine has it; the compiler knows how to make it of smaller ones. */
+typedef uint64_t Vector __attribute__((vector_size(16), aligned(1), may_alias));
+typedef struct Chunk {
+        Vector v[HEAT_CHUNK / sizeof(Vector)];
+} Chunk;
 
-/* Takes n <= CHUNK hostile bytes over, each read once (volatile): what follows can only see the copy.
+/* Takes HEAT_CHUNK hostile bytes over, each read once (volatile): what follows can only see the copy.
  * Returns whether any is not 0. */
-static inline bool chunk_take(uint64_t to[static CHUNK / 8], const uint8_t *from, size_t n) {
-        const volatile UnalignedWord *words = (const volatile UnalignedWord *) from;
-        uint64_t any = 0;
+static inline bool chunk_take(Chunk *to, const uint8_t *from) {
+        const volatile Vector *v = (const volatile Vector *) from;
+        Vector any = { 0 };
 
-        if (n != CHUNK) {
-                const volatile uint8_t *bytes = from;
+        for (size_t i = 0; i < ELEMENTSOF(to->v); i++)
+                any |= to->v[i] = v[i];
+        return (any[0] | any[1]) != 0;
+}
 
-                memset(to, 0, CHUNK);
-                for (size_t i = 0; i < n; i++)
-                        any |= ((uint8_t *) to)[i] = bytes[i];
-                return any;
-        }
-        for (size_t i = 0; i < CHUNK / 8; i++)
-                any |= to[i] = words[i].value;
-        return any;
+/* The same of the last bytes of a range; those behind it are 0. */
+static bool chunk_take_part(Chunk *to, const uint8_t *from, size_t n) {
+        uint8_t bytes[HEAT_CHUNK] = { 0 };
+        const volatile uint8_t *b = from;
+
+        for (size_t i = 0; i < n; i++)
+                bytes[i] = b[i];
+        return chunk_take(to, bytes);
 }
 
 /* heat' = heat + (seen - heat) / 8, where seen = 255 * written / samples. Rounded down while the frame is
  * not written, so that heat ends at 0; up where it is, so that a steady writer ends at exactly `seen`. scale
  * is ceil(255 * 256 / samples): the product stays below 2^16, and all lanes are 16 bits wide. */
-static inline void chunk_update(uint8_t *heat, const uint8_t *counters, size_t n, uint8_t samples,
-                                uint16_t scale) {
-        for (size_t i = 0; i < n; i++) {
+static inline void chunk_update(uint8_t *heat, const Chunk *chunk, uint8_t samples, uint16_t scale) {
+        const uint8_t *counters = (const uint8_t *) chunk;
+
+        for (size_t i = 0; i < HEAT_CHUNK; i++) {
                 uint8_t written = MIN(counters[i], samples);
                 uint16_t seen = (uint16_t) (written * scale) >> 8;
                 uint16_t up = written ? HEAT_MEMORY - 1 : 0;
@@ -158,78 +184,62 @@ static inline void chunk_update(uint8_t *heat, const uint8_t *counters, size_t n
         }
 }
 
-static inline bool chunk_is_cold(const uint8_t *heat, size_t n) {
-        uint64_t words[CHUNK / 8], any = 0;
+/* Histograms in the making, one for each byte of a word: neighbours often have the same heat, and one
+ * counter would wait for itself. */
+typedef uint64_t Lanes[8][HEAT_VALUES];
 
-        if (n != CHUNK)
-                return false;
-        memcpy(words, heat, CHUNK);
-        for (size_t i = 0; i < ELEMENTSOF(words); i++)
-                any |= words[i];
-        return any == 0;
-}
+/* Counts pages that have heat; of the others it may count some, too. Returns whether there is any heat. This
+ * is most of what a page that is written costs, so the loop over a word's bytes is written out. */
+static inline bool chunk_count(const uint8_t *heat, Lanes lanes) {
+        uint64_t any = 0;
 
-/* Histograms in the making: neighbours often have the same heat, and one counter would wait for itself. */
-#define LANES 4
-typedef uint64_t Lanes[LANES][HEAT_VALUES];
+        for (size_t i = 0; i < HEAT_CHUNK; i += 8) {
+                uint64_t w;
 
-/* Returns the pages that are cold, which are not counted in lanes. */
-static inline size_t chunk_count(const uint8_t *heat, size_t n, Lanes lanes) {
-        size_t cold = 0;
-
-        for (size_t i = 0; i < n; i += 8) {
-                uint64_t word;
-
-                if (i + 8 <= n && (memcpy(&word, heat + i, 8), word == 0)) {
-                        cold += 8;
+                memcpy(&w, heat + i, 8);
+                any |= w;
+                if (w == 0)
                         continue;
-                }
-                for (size_t k = i; k < MIN(i + 8, n); k++)
-                        lanes[k % LANES][heat[k]]++;
+                lanes[0][w & 255]++;
+                lanes[1][w >> 8 & 255]++;
+                lanes[2][w >> 16 & 255]++;
+                lanes[3][w >> 24 & 255]++;
+                lanes[4][w >> 32 & 255]++;
+                lanes[5][w >> 40 & 255]++;
+                lanes[6][w >> 48 & 255]++;
+                lanes[7][w >> 56]++;
         }
-        return cold;
-}
-
-/* Returns the pages that are cold, which are not counted in lanes. */
-static uint64_t block_update(uint8_t *heat, uint8_t *live, const uint8_t *counters, size_t n,
-                             uint8_t samples, uint16_t scale, Lanes lanes) {
-        uint64_t cold = 0;
-        bool was_live = *live;
-        uint8_t now_live = 0;
-
-        for (size_t at = 0; at < n; at += CHUNK) {
-                size_t len = MIN(n - at, (size_t) CHUNK);
-                uint64_t seen[CHUNK / 8];
-                bool any = chunk_take(seen, counters + at, len);
-
-                if (!any && (!was_live || chunk_is_cold(heat + at, len))) {
-                        cold += len;
-                        continue;
-                }
-                if (len == CHUNK) /* a constant length makes vectors of it */
-                        chunk_update(heat + at, (const uint8_t *) seen, CHUNK, samples, scale);
-                else
-                        chunk_update(heat + at, (const uint8_t *) seen, len, samples, scale);
-                cold += chunk_count(heat + at, len, lanes);
-                now_live = 1;
-        }
-        if (now_live || was_live)
-                *live = now_live;
-        return cold;
+        return any != 0;
 }
 
 static void range_update(HeatRange *r, const uint8_t *counters, uint8_t samples, uint64_t *histogram) {
         uint16_t scale = (uint16_t) ((255 * 256 + samples - 1) / samples);
+        uint64_t cold = r->n_pages;
         Lanes lanes = { 0 };
-        uint64_t cold = 0;
 
-        for (uint64_t at = 0; at < r->n_pages; at += HEAT_BLOCK)
-                cold += block_update(r->heat + at, &r->live[at / HEAT_BLOCK], counters + at,
-                                     MIN(r->n_pages - at, (uint64_t) HEAT_BLOCK), samples, scale, lanes);
-        histogram[0] += cold;
-        for (size_t h = 0; h < HEAT_VALUES; h++)
-                for (size_t lane = 0; lane < LANES; lane++)
+        for (uint64_t chunk = 0, at = 0; at < r->n_pages; chunk++, at += HEAT_CHUNK) {
+                bool live = heat_range_is_live(r, chunk), any;
+                Chunk seen;
+
+                if (chunk % 64 == 0)
+                        heat_range_prefetch(r, chunk / 64 + 1);
+                if (r->n_pages - at >= HEAT_CHUNK)
+                        any = chunk_take(&seen, counters + at);
+                else
+                        any = chunk_take_part(&seen, counters + at, r->n_pages - at);
+                if (!any && !live)
+                        continue;
+                chunk_update(r->heat + at, &seen, samples, scale);
+                any = chunk_count(r->heat + at, lanes);
+                if (any != live)
+                        range_mark_live(r, chunk, any);
+        }
+        for (size_t h = 1; h < HEAT_VALUES; h++)
+                for (size_t lane = 0; lane < ELEMENTSOF(lanes); lane++) {
                         histogram[h] += lanes[lane][h];
+                        cold -= lanes[lane][h];
+                }
+        histogram[0] += cold;
 }
 
 void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
@@ -253,27 +263,59 @@ void heatmap_set_heat(Heatmap *m, uint64_t gfn, uint64_t n_pages, uint8_t heat) 
                 m->histogram[r->slot][heat]++;
                 r->heat[i] = heat;
                 if (heat)
-                        r->live[i / HEAT_BLOCK] = 1;
+                        range_mark_live(r, i / HEAT_CHUNK, true);
         }
 }
 
-int heatmap_bar(Heatmap *m, uint64_t gfn, uint64_t n_pages) {
-        FOREACH_OVERLAP(m, r, first, last, gfn, n_pages) {
-                if (!r->barred)
-                        r->barred = calloc((r->n_pages + 63) / 64, sizeof(*r->barred));
-                if (!r->barred)
-                        return -ENOMEM;
-                for (uint64_t i = first - r->gfn; i < last - r->gfn; i++)
-                        r->barred[i / 64] |= UINT64_C(1) << (i % 64);
+static int compare_gfns(const void *a, const void *b) {
+        const PageRange *x = a, *y = b;
+
+        return x->gfn < y->gfn ? -1 : x->gfn > y->gfn;
+}
+
+int heatmap_bar(Heatmap *m, const PageRange *frames, size_t n) {
+        PageRange *all = reallocarray(m->barred, m->n_barred + n + 1, sizeof(*all));
+        size_t last = 0;
+
+        if (!all)
+                return -ENOMEM;
+        m->barred = all;
+        if (n > 0)
+                memcpy(all + m->n_barred, frames, n * sizeof(*all));
+        m->n_barred += n;
+        qsort(all, m->n_barred, sizeof(*all), compare_gfns);
+        for (size_t i = 1; i < m->n_barred; i++) {
+                uint64_t end = MAX(all[last].gfn + all[last].n_pages, all[i].gfn + all[i].n_pages);
+
+                if (all[i].gfn <= all[last].gfn + all[last].n_pages)
+                        all[last].n_pages = end - all[last].gfn;
+                else
+                        all[++last] = all[i];
         }
+        m->n_barred = MIN(m->n_barred, last + 1);
         return 0;
 }
 
 void heatmap_unbar(Heatmap *m) {
-        for (size_t i = 0; i < m->n_ranges; i++) {
-                free(m->ranges[i].barred);
-                m->ranges[i].barred = NULL;
+        free(m->barred);
+        m->barred = NULL;
+        m->n_barred = 0;
+}
+
+bool heatmap_is_barred(const Heatmap *m, uint64_t gfn) {
+        size_t low = 0, high = m->n_barred;
+
+        while (low < high) {
+                size_t middle = low + (high - low) / 2;
+
+                if (gfn < m->barred[middle].gfn)
+                        high = middle;
+                else if (gfn - m->barred[middle].gfn < m->barred[middle].n_pages)
+                        return true;
+                else
+                        low = middle + 1;
         }
+        return false;
 }
 
 int heatmap_find_slot(const Heatmap *m, uint32_t cell) {

@@ -10,20 +10,19 @@
 #pragma once
 
 #include "core/facts.h"
+#include "core/order.h"
 
 #define HEAT_VALUES 256
 #define HEAT_MEMORY 8 /* weight of one epoch is 1/8: half of the heat is gone after 5 epochs */
-#define HEAT_BLOCK                                                                                          \
-        512 /* frames (2 MiB) that share one "all cold" mark, so that cold memory costs one read */
+#define HEAT_CHUNK 64 /* frames whose heat fills a cache line: cold ones are passed over together */
 
 typedef struct HeatRange {
         uint64_t gfn;
         uint64_t n_pages;
         uint32_t cell;
-        uint32_t slot;    /* index of the cell in the heatmap's histograms */
-        uint8_t *heat;    /* n_pages */
-        uint8_t *live;    /* per HEAT_BLOCK frames: 0 if all of them have heat 0 */
-        uint64_t *barred; /* one bit per frame that is not to be promoted for now; NULL when there is none */
+        uint32_t slot;  /* index of the cell in the heatmap's histograms */
+        uint8_t *heat;  /* per frame, 0 behind the last one up to a whole chunk */
+        uint64_t *live; /* one bit per chunk: clear if all of it has heat 0 */
 } HeatRange;
 
 typedef struct Heatmap {
@@ -32,6 +31,8 @@ typedef struct Heatmap {
         uint32_t cells[CELLS_MAX]; /* slot -> cell */
         size_t n_cells;
         uint64_t histogram[CELLS_MAX][HEAT_VALUES]; /* pages per slot and heat */
+        PageRange *barred; /* not to be promoted for now: ascending, without overlap */
+        size_t n_barred;
 } Heatmap;
 
 void heatmap_done(Heatmap *m);
@@ -48,9 +49,10 @@ void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
 /* Gives frames a heat; frames that are not in the map are passed over. */
 void heatmap_set_heat(Heatmap *m, uint64_t gfn, uint64_t n_pages, uint8_t heat);
 
-/* Bars frames from promotion until heatmap_unbar(). Returns 0 or -ENOMEM. */
-int heatmap_bar(Heatmap *m, uint64_t gfn, uint64_t n_pages);
+/* Bars frames from promotion, until heatmap_unbar() or other ranges. Returns 0 or -ENOMEM. */
+int heatmap_bar(Heatmap *m, const PageRange *frames, size_t n);
 void heatmap_unbar(Heatmap *m);
+bool heatmap_is_barred(const Heatmap *m, uint64_t gfn);
 
 /* The slot of a cell, or -ENOENT when no range lies in it. */
 int heatmap_find_slot(const Heatmap *m, uint32_t cell);
@@ -66,6 +68,17 @@ static inline unsigned heat_band(unsigned heat) {
         return heat ? 32U - (unsigned) __builtin_clz(heat) : 0;
 }
 
-static inline bool heat_range_is_barred(const HeatRange *r, uint64_t i) {
-        return r->barred && (r->barred[i / 64] >> (i % 64) & 1);
+/* Whether any of the chunk has heat. */
+static inline bool heat_range_is_live(const HeatRange *r, uint64_t chunk) {
+        return r->live[chunk / 64] >> (chunk % 64) & 1;
+}
+
+/* Live chunks lie scattered, and waiting for each in turn is most of what they cost: asks for all of the
+ * heat that a word of `live` stands for. (Where all of them are live, the processor foresees it.) */
+static inline void heat_range_prefetch(const HeatRange *r, uint64_t word) {
+        if (word * 64 * HEAT_CHUNK >= r->n_pages || r->live[word] == UINT64_MAX)
+                return;
+        __asm__ volatile(""); /* gcc 12 takes a function that does nothing but this for one without effect */
+        for (uint64_t bits = r->live[word]; bits != 0; bits &= bits - 1)
+                __builtin_prefetch(r->heat + (word * 64 + (unsigned) __builtin_ctzll(bits)) * HEAT_CHUNK);
 }

@@ -21,16 +21,15 @@ static void histogram_add(uint64_t *to, const Heatmap *m, uint32_t cell) {
 
 static void histogram_remove_barred(uint64_t *from, const Heatmap *m, const uint32_t *cells,
                                     size_t n_cells) {
-        for (const HeatRange *r = m->ranges; r < m->ranges + m->n_ranges; r++) {
-                bool counted = false;
+        for (size_t i = 0; i < m->n_barred * n_cells; i++) {
+                const PageRange *b = &m->barred[i / n_cells];
 
-                for (size_t i = 0; i < n_cells; i++)
-                        counted |= cells[i] == r->cell;
-                if (!counted || !r->barred)
-                        continue;
-                for (uint64_t i = 0; i < r->n_pages; i++)
-                        if (heat_range_is_barred(r, i))
-                                from[r->heat[i]]--;
+                for (const HeatRange *r = m->ranges; r < m->ranges + m->n_ranges; r++)
+                        for (uint64_t gfn = MAX(b->gfn, r->gfn);
+                             r->cell == cells[i % n_cells] &&
+                             gfn < MIN(b->gfn + b->n_pages, r->gfn + r->n_pages);
+                             gfn++)
+                                from[r->heat[gfn - r->gfn]]--;
         }
 }
 
@@ -107,10 +106,18 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
  */
 typedef struct Picker {
         uint64_t wanted[HEAT_VALUES];
+        uint32_t least, most; /* of the heats that are wanted */
         uint64_t n_wanted;
         uint64_t *gfns;
         uint64_t next[HEAT_BANDS], end[HEAT_BANDS], start[HEAT_BANDS];
 } Picker;
+
+static void picker_narrow(Picker *p) {
+        while (p->least < p->most && p->wanted[p->least] == 0)
+                p->least++;
+        while (p->most > p->least && p->wanted[p->most] == 0)
+                p->most--;
+}
 
 /* Lays the bands out one behind the other, in the order of the list. */
 static int picker_begin(Picker *p, bool hottest_first) {
@@ -128,22 +135,43 @@ static int picker_begin(Picker *p, bool hottest_first) {
                                 at += p->wanted[h];
                 p->end[band] = at;
         }
+        p->least = 0;
+        p->most = HEAT_VALUES - 1;
+        picker_narrow(p);
         return 0;
 }
 
-static void picker_walk(Picker *p, const HeatRange *r, uint64_t from, uint64_t to, bool skip_barred) {
-        for (uint64_t i = from; i < to && p->n_wanted > 0; i++) {
-                uint8_t heat = r->heat[i];
+static bool picker_wants_of(const Picker *p, const HeatRange *r, uint64_t chunk) {
+        const uint8_t *heat = r->heat + chunk * HEAT_CHUNK;
+        uint8_t least = UINT8_MAX, most = 0;
 
-                if (i % HEAT_BLOCK == 0 && p->wanted[0] == 0 && !r->live[i / HEAT_BLOCK]) {
-                        i += HEAT_BLOCK - 1;
+        if (!heat_range_is_live(r, chunk))
+                return p->least == 0;
+        for (size_t i = 0; i < HEAT_CHUNK; i++) {
+                least = MIN(least, heat[i]);
+                most = MAX(most, heat[i]);
+        }
+        return most >= p->least && least <= p->most;
+}
+
+/* m: frames that are barred in it are left out; or NULL. */
+static void picker_walk(Picker *p, const HeatRange *r, uint64_t from, uint64_t to, const Heatmap *m) {
+        for (uint64_t i = from, end; i < to && p->n_wanted > 0; i = end) {
+                end = MIN(to, (i / HEAT_CHUNK + 1) * HEAT_CHUNK);
+                if (i / HEAT_CHUNK % 64 == 0)
+                        heat_range_prefetch(r, i / HEAT_CHUNK / 64 + 1);
+                if (!picker_wants_of(p, r, i / HEAT_CHUNK))
                         continue;
+                for (; i < end; i++) {
+                        uint8_t heat = r->heat[i];
+
+                        if (p->wanted[heat] == 0 || (m && heatmap_is_barred(m, r->gfn + i)))
+                                continue;
+                        p->gfns[p->next[heat_band(heat)]++] = r->gfn + i;
+                        p->n_wanted--;
+                        if (--p->wanted[heat] == 0)
+                                picker_narrow(p);
                 }
-                if (p->wanted[heat] == 0 || (skip_barred && heat_range_is_barred(r, i)))
-                        continue;
-                p->wanted[heat]--;
-                p->n_wanted--;
-                p->gfns[p->next[heat_band(heat)]++] = r->gfn + i;
         }
 }
 
@@ -196,7 +224,7 @@ static int list_hottest(const PlanQuestion *q, const Plan *plan, uint64_t n_page
              range++)
                 for (size_t i = 0; i < q->n_slow_cells; i++)
                         if (range->cell == q->slow_cells[i])
-                                picker_walk(&p, range, 0, range->n_pages, true);
+                                picker_walk(&p, range, 0, range->n_pages, q->heatmap);
         r = picker_finish(&p, true, ret);
         free(p.gfns);
         *ret_least = least;
@@ -227,9 +255,9 @@ static int list_coldest(const PlanQuestion *q, const Plan *plan, uint64_t n_page
                         if (range->cell != q->dram_cell)
                                 continue;
                         if (wrapped)
-                                picker_walk(&p, range, 0, split, false);
+                                picker_walk(&p, range, 0, split, NULL);
                         else
-                                picker_walk(&p, range, split, range->n_pages, false);
+                                picker_walk(&p, range, split, range->n_pages, NULL);
                 }
         r = picker_finish(&p, false, ret);
         free(p.gfns);

@@ -139,17 +139,43 @@ static void test_ranges_change(void **state) {
         heatmap_done(&m);
 }
 
+/* A large range beside one that changes is not copied: its heat would be there twice for a while. */
+static void test_range_that_stays_is_handed_over(void **state) {
+        RangeFacts before[2] = { { .gfn = 0, .n_pages = 1000, .cell = 0 },
+                                 { .gfn = 1000, .n_pages = 500, .cell = 1 } };
+        RangeFacts after[2] = { before[0], { .gfn = 1000, .n_pages = 700, .cell = 1 } };
+        const uint8_t *heat;
+        Heatmap m = { 0 };
+
+        assert_int_equal(heatmap_set_ranges(&m, before, 2), 0);
+        heatmap_set_heat(&m, 0, 1500, 9);
+        heat = m.ranges[0].heat;
+        assert_int_equal(heatmap_set_ranges(&m, after, 2), 0);
+        assert_ptr_equal(m.ranges[0].heat, heat);
+        assert_int_equal(heatmap_get_heat(&m, 999), 9);
+        assert_int_equal(heatmap_get_heat(&m, 1499), 9);
+        assert_int_equal(heatmap_get_heat(&m, 1500), 0);
+        assert_counted(&m);
+        heatmap_done(&m);
+}
+
 static void test_bar(void **state) {
+        PageRange frames[] = { { 40, 5 }, { 0, 12 }, { 30, 10 } },
+                  more[] = { { 100, 1 }, { 10, 6 }, { 42, 1 } };
         RangeFacts r = one_range(10);
         Heatmap m = { 0 };
 
         assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
-        assert_int_equal(heatmap_bar(&m, 0, 12), 0); /* begins outside */
-        assert_true(heat_range_is_barred(&m.ranges[0], 0));
-        assert_true(heat_range_is_barred(&m.ranges[0], 1));
-        assert_false(heat_range_is_barred(&m.ranges[0], 2));
+        assert_false(heatmap_is_barred(&m, 11));
+        assert_int_equal(heatmap_bar(&m, frames, ELEMENTSOF(frames)), 0);
+        assert_int_equal(heatmap_bar(&m, more, ELEMENTSOF(more)), 0);
+        assert_int_equal(heatmap_bar(&m, NULL, 0), 0);
+        assert_int_equal(m.n_barred, 3); /* [0, 16), [30, 45), 100 */
+        for (uint64_t gfn = 0; gfn < 120; gfn++)
+                assert_int_equal(heatmap_is_barred(&m, gfn),
+                                 gfn < 16 || (gfn >= 30 && gfn < 45) || gfn == 100);
         heatmap_unbar(&m);
-        assert_false(heat_range_is_barred(&m.ranges[0], 0));
+        assert_false(heatmap_is_barred(&m, 11));
         heatmap_done(&m);
 }
 
@@ -159,6 +185,7 @@ int main(void) {
                 cmocka_unit_test(test_heat_decays_to_nothing),
                 cmocka_unit_test(test_update_of_arbitrary_counters),
                 cmocka_unit_test(test_ranges_change),
+                cmocka_unit_test(test_range_that_stays_is_handed_over),
                 cmocka_unit_test(test_bar),
         };
 

@@ -128,7 +128,7 @@ static void test_lists(void **state) {
         heatmap_set_heat(&map, DRAM + 500, 30, 210); /* band 8 */
         heatmap_set_heat(&map, DRAM + 530, 2, 250);  /* adjacent, same band: one range */
         heatmap_set_heat(&map, DRAM + 600, 50, 99);
-        assert_int_equal(heatmap_bar(&map, DRAM + 600, 50), 0);
+        assert_int_equal(heatmap_bar(&map, &(PageRange){ DRAM + 600, 50 }, 1), 0);
         plan_compute(&q, &p);
         assert_int_equal(p.pages, 52); /* those barred are not counted */
         assert_int_equal(plan_list(&q, &p, 52, 1000, &promote, &demote, &least), 0);
@@ -198,6 +198,84 @@ static void test_list_limits(void **state) {
         heatmap_done(&large);
 }
 
+/* The plain way to pick: frame by frame, so many of each heat, laid out by band. */
+static size_t pick_plainly(const Heatmap *m, uint64_t first, uint64_t n, uint64_t wanted[HEAT_VALUES],
+                           bool hottest_first, bool skip_barred, uint64_t *ret) {
+        uint64_t left[HEAT_VALUES];
+        size_t found = 0;
+
+        for (unsigned i = 0; i < HEAT_BANDS; i++) {
+                unsigned band = hottest_first ? HEAT_BANDS - 1 - i : i;
+
+                memcpy(left, wanted, sizeof(left));
+                for (uint64_t gfn = first; gfn < first + n; gfn++) {
+                        unsigned heat = (unsigned) heatmap_get_heat(m, gfn);
+
+                        if (heat_band(heat) != band || left[heat] == 0 ||
+                            (skip_barred && heatmap_is_barred(m, gfn)))
+                                continue;
+                        left[heat]--;
+                        ret[found++] = gfn;
+                }
+        }
+        return found;
+}
+
+static void assert_listed(const PageList *l, const uint64_t *gfns, size_t n) {
+        size_t at = 0;
+
+        assert_int_equal(l->n_pages, n);
+        for (size_t i = 0; i < l->n_ranges; i++)
+                for (uint64_t k = 0; k < l->ranges[i].n_pages; k++)
+                        assert_int_equal(l->ranges[i].gfn + k, gfns[at++]);
+        assert_int_equal(at, n);
+}
+
+/* Chunks that are passed over together hide nothing: against the plain way, on arbitrary heat. */
+static void test_lists_are_as_picked_plainly(void **state) {
+        static uint64_t gfns[DRAM + SLOW];
+        uint32_t random = 1, orders = 0;
+
+        for (unsigned round = 0; round < 200; round++) {
+                uint64_t wanted[HEAT_VALUES] = { 0 }, left;
+                PlanQuestion q = question();
+                PageList promote, demote;
+                uint8_t least;
+                Plan p;
+
+                q.hysteresis = 1 + round % 40;
+                heatmap_unbar(&map);
+                for (uint64_t gfn = 0; gfn < DRAM + SLOW; gfn++) {
+                        random = random * 1664525 + 1013904223;
+                        heatmap_set_heat(&map, gfn, 1,
+                                         random >> 24 < round && (gfn / 100 + round) % 3 == 0
+                                                 ? (uint8_t) (random >> 16)
+                                                 : 0);
+                }
+                for (unsigned i = 0; i < round % 5; i++)
+                        assert_int_equal(heatmap_bar(&map, &(PageRange){ DRAM + 300 * i + 31, 70 }, 1), 0);
+                plan_compute(&q, &p);
+                assert_int_equal(plan_list(&q, &p, p.pages / 2, 0, &promote, &demote, &least), 0);
+                left = p.pages / 2;
+                for (unsigned h = HEAT_VALUES; h-- > 0 && left > 0; left -= wanted[h])
+                        wanted[h] = MIN(p.slow[h], left);
+                assert_listed(&promote, gfns,
+                              pick_plainly(&map, DRAM, SLOW, wanted, true, true, gfns));
+                memset(wanted, 0, sizeof(wanted));
+                left = promote.n_pages * DEMOTE_OVERPROVISION;
+                for (unsigned h = 0; h < HEAT_VALUES && heat_to_displace(h, p.hysteresis) <= least;
+                     left -= wanted[h++])
+                        wanted[h] = MIN(p.dram[h], left);
+                if (promote.n_pages > 0)
+                        assert_listed(&demote, gfns,
+                                      pick_plainly(&map, 0, DRAM, wanted, false, false, gfns));
+                orders += promote.n_pages > 0;
+                free(promote.ranges);
+                free(demote.ranges);
+        }
+        assert_true(orders > 100);
+}
+
 /* Over any time, a bucket lets through its burst and its rate, to the byte. */
 static void test_pacer_is_exact(void **state) {
         Pacer p = { 0 };
@@ -243,6 +321,7 @@ int main(void) {
                 WITH_MAP(test_equal_pages_stay),
                 WITH_MAP(test_gain_must_be_felt),
                 WITH_MAP(test_lists),
+                WITH_MAP(test_lists_are_as_picked_plainly),
                 cmocka_unit_test(test_list_limits),
                 cmocka_unit_test(test_pacer_is_exact),
                 cmocka_unit_test(test_pacer_extremes),
