@@ -84,8 +84,9 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
         if (in_ranges > q->dram_pages)
                 ret->dram[0] -= MIN(in_ranges - q->dram_pages, ret->dram[0]);
 
-        /* Two sightings more than the displaced page, whatever the policy: fewer are chance. */
-        ret->hysteresis = MAX(MAX(q->hysteresis, 2 * once), 1U);
+        /* More than two sightings more than the displaced page, whatever the policy: fewer are chance, or
+         * one burst of writes that a sample cut in two. */
+        ret->hysteresis = MAX(q->hysteresis, 2 * once + 1);
         ret->threshold = q->hot_heat ? MIN(MAX(q->hot_heat, once + 1), HEAT_VALUES - 1U)
                                      : threshold_by_size(ret, q->dram_pages - q->dram_pages / DRAM_RESERVE,
                                                          MAX(once + 1, MIN(ret->hysteresis, 255U)));
