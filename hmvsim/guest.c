@@ -226,7 +226,7 @@ void guest_use_pages(Guest *g, uint32_t pages) {
 
 /* ---- workload ---- */
 
-static void guest_write(Guest *g, uint32_t page, uint32_t samples) {
+void guest_write(Guest *g, uint32_t page, uint32_t samples) {
         uint8_t *counter;
 
         if (samples == 0)
@@ -380,16 +380,15 @@ static void guest_carry_out(Guest *g) {
         g->most_in_an_order = MAX(g->most_in_an_order, ack->promoted_pages + ack->demoted_pages);
 }
 
-void guest_run_epoch(Guest *g) {
+void guest_begin_epoch(Guest *g) {
         memset(g->counters, 0, g->n_frames);
-        if (g->setup.workload == WORKLOAD_MOVING && g->epoch > 0 && g->epoch % g->setup.move_every == 0)
-                g->setup.hot_first =
-                        (g->setup.hot_first + g->setup.hot_pages) % (g->setup.pages - g->setup.hot_pages);
         g->swapped = g->swapped_in = g->disk_used = 0;
         g->writes = g->slow_writes = 0;
         guest_vacate(g, 0);
         guest_vacate(g, 1);
-        guest_run_workload(g);
+}
+
+void guest_end_epoch(Guest *g) {
         g->epoch++;
         if (!g->has_order)
                 return;
@@ -401,6 +400,15 @@ void guest_run_epoch(Guest *g) {
                 guest_carry_out(g);
                 g->ack.state = ACK_DONE;
         }
+}
+
+void guest_run_epoch(Guest *g) {
+        if (g->setup.workload == WORKLOAD_MOVING && g->epoch > 0 && g->epoch % g->setup.move_every == 0)
+                g->setup.hot_first =
+                        (g->setup.hot_first + g->setup.hot_pages) % (g->setup.pages - g->setup.hot_pages);
+        guest_begin_epoch(g);
+        guest_run_workload(g);
+        guest_end_epoch(g);
 }
 
 void guest_facts(Guest *g, uint64_t domain, const DomainPolicy *policy, DomainFacts *ret) {

@@ -82,6 +82,12 @@ void guest_done(Guest *g);
 /* One epoch of the workload, with its samples; then, if an order is under way, its progress. */
 void guest_run_epoch(Guest *g);
 
+/* An epoch whose writes are the caller's: guest_write() of each page, with the samples that found it
+ * written, between the two. */
+void guest_begin_epoch(Guest *g);
+void guest_write(Guest *g, uint32_t page, uint32_t samples);
+void guest_end_epoch(Guest *g);
+
 /* Memory that the host asks of it; what it does about it is seen in guest_frames(), epochs later. */
 void guest_ask_frames(Guest *g, uint32_t cell, uint32_t frames);
 uint32_t guest_frames(const Guest *g, uint32_t cell);

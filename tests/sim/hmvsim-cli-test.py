@@ -101,12 +101,52 @@ class Hmvsim(unittest.TestCase):
         self.scenario.write_text(SHORT + 'size = 3\n')
         self.assertIn('short.ini:18: ', run(self.scenario)[2])
 
+    def test_place(self):
+        trace = self.dir / 'a.trace'
+        trace.write_text('hmvisor-trace 1\npages 400\n' + 'second\n10+5 1\n300+20 9 1\n' * 60)
+        code, table, err = run('place', trace)
+        self.assertEqual((code, err), (0, ''))
+        self.assertEqual(len(table.splitlines()), 8)
+        code, out, err = run('place', trace, trace, '--json', '--csv', self.dir)
+        self.assertEqual((code, err), (0, ''))
+        records = [json.loads(line) for line in out.splitlines()]
+        rows = self.rows('place.csv')
+        self.assertEqual(len(records), 14)
+        for record, row in zip(records, rows, strict=True):
+            self.assertEqual({k: str(v) for k, v in record.items()}, {k: v for k, v in row.items() if v})
+        by_name = {r['competitor']: r for r in records}
+        self.assertEqual(by_name['static']['slow_stores'], 60 * 20 * 9)
+        self.assertEqual(by_name['oracle']['slow_stores'], 0)
+        self.assertEqual(by_name['worst']['slow_stores'], by_name['static']['slow_stores'] + 60 * 5)
+        self.assertLess(by_name['cmq']['slow_stores'], by_name['static']['slow_stores'] / 5)
+
+    def test_traces_are_written_and_read(self):
+        text = [run('trace', 'stream', '--seed', seed)[1] for seed in (1, 1, 2)]
+        self.assertEqual(text[0], text[1])
+        trace = self.dir / 'stream'
+        trace.write_text(text[0])
+        self.assertEqual(run('trace', trace)[1], text[0])
+        self.assertEqual(run('place', trace, '--json')[1], run('place', 'stream', '--json')[1])
+
+    def test_place_mistakes(self):
+        bad = self.dir / 'bad.trace'
+        bad.write_text('hmvisor-trace 1\npages 9\nsecond\n9 1\n')
+        for args in ['place', 'no-such-trace'], ['place', bad], ['trace'], ['trace', 'zipf', 'moving'], \
+                ['place', '--dram', '0', 'zipf'], ['place', '--dram', '100%'], ['place', '--plot', self.dir], \
+                ['place', '--csv', '/dev/null/x', bad]:
+            code, _, err = run(*args)
+            self.assertEqual(code, 2, args)
+            self.assertIn('hmvsim: ', err)
+
     def test_manual_names_everything(self):
         page = re.sub(r'\\f.', '', (ROOT / 'man/hmvsim.1').read_text()).replace('\\-', '-')
         source = (ROOT / 'hmvsim/scenario.c').read_text()
         words = re.findall(r'^\s+\{ "([\w-]+)", KEY_', source, re.M) + re.findall(r'\] = "(\w+)"', source)
         words += re.findall(r'(--[a-z]+)', run('--help')[1])
         words += [p.stem for p in (ROOT / 'hmvsim/scenarios').glob('*.ini')]
+        words += re.findall(r'\.name = "(\w+)"', ''.join(p.read_text() for p in (ROOT / 'hmvsim').glob('place-*.c')))
+        words += re.findall(r'\{ "([\w-]+)",', (ROOT / 'hmvsim/trace-make.c').read_text())
+        words += re.findall(r'\\"(\w+)\\":', (ROOT / 'hmvsim/place-report.c').read_text())
         self.assertGreater(len(words), 40)
         for word in words:
             self.assertRegex(page, r'(?<![\w-])' + re.escape(word) + r'(?![\w-])')

@@ -1,0 +1,158 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * hmvisor itself as a competitor: the daemon's core with its default policy, behind core_step(), and a
+ * modelled guest that carries its orders out. What it learns is what the extension would tell by the
+ * daemon's defaults: one bit per page and half second, while the log is on. As there, the log rests while an
+ * order is under way and, once nothing was left to move for a while, for 12 of 16 seconds, and its first
+ * sample tells nothing.
+ */
+#include "guest.h"
+#include "place.h"
+
+#define HALVES 2            /* samples a second: SampleInterval=500ms */
+#define BALANCED_SECONDS 10 /* as manager-domain.c: until tracking is a watch only */
+#define WATCH_ON_HALVES 8
+#define WATCH_OFF_HALVES 24
+#define ENOUGH_BALANCE 16   /* an order for less than this part of what is hot in DRAM counts as balance */
+#define PAGES_PER_EPOCH 15000 /* that a guest moves in a second: measured, DAMON's one-shots */
+#define KERNEL_PART 32      /* of DRAM are the guest kernel's own frames, beside the trace's pages */
+#define FREE_PART 16        /* of slow memory are free frames, as many more */
+
+typedef struct Self {
+        Core *core;
+        HostPolicy host;
+        DomainPolicy policy;
+        Guest guest;
+        bool logging, watches;
+        uint64_t half;          /* half seconds since the start */
+        uint64_t phase_end;     /* of the watch's on or off part */
+        bool off;
+        bool balanced;
+        size_t balanced_since;
+} Self;
+
+static void self_done(void *state) {
+        Self *h = state;
+
+        if (!h)
+                return;
+        guest_done(&h->guest);
+        core_free(h->core);
+        free(h);
+}
+
+static void self_placement(const PlaceSetup *s, const Self *h, uint8_t *in_dram) {
+        for (uint32_t p = 0; p < s->trace->pages; p++)
+                in_dram[p] = h->guest.page_frame[p] < h->guest.cells[1].first;
+}
+
+static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+        uint32_t kernel = s->dram_pages / KERNEL_PART, slow = s->trace->pages - s->dram_pages;
+        GuestSetup setup = {
+                .dram_frames = s->dram_pages + kernel,
+                .slow_frames = slow + slow / FREE_PART + 1,
+                .unmovable = kernel,
+                .pages = s->trace->pages,
+                .samples = HALVES,
+                .workload = WORKLOAD_IDLE,
+                .pages_per_epoch = PAGES_PER_EPOCH,
+        };
+        Self *h = calloc(1, sizeof(*h));
+
+        if (!h)
+                return -ENOMEM;
+        *ret_state = h;
+        h->host = host_policy_default();
+        h->policy = domain_policy_default();
+        h->policy.managed = true;
+        guest_init(&h->guest, &setup, s->seed);
+        self_placement(s, h, in_dram);
+        return core_new(&h->core);
+}
+
+/* One half second of the extension. Returns whether its sample counts. */
+static bool self_sample(Self *h, bool rests) {
+        h->half++;
+        if (rests) {
+                h->logging = false;
+                return false;
+        }
+        if (h->watches && h->off && h->half < h->phase_end)
+                return false;
+        if (!h->logging) {
+                h->logging = true;
+                h->off = false;
+                h->phase_end = h->half + WATCH_ON_HALVES;
+                return false;
+        }
+        if (h->watches && h->half >= h->phase_end) {
+                h->logging = false;
+                h->off = true;
+                h->phase_end = h->half + WATCH_OFF_HALVES;
+        }
+        return true;
+}
+
+/* As the manager's balance_note() and domain_set_effort(). */
+static void self_note(Self *h, const OrderList *list, size_t second) {
+        bool watches;
+
+        for (size_t i = 0; i < list->n_decisions; i++) {
+                const Decision *d = &list->decisions[i];
+
+                if (d->verdict == VERDICT_BUSY || d->verdict == VERDICT_SETTLING ||
+                    d->verdict == VERDICT_NO_SAMPLES)
+                        continue;
+                if (d->verdict != VERDICT_BALANCED &&
+                    (d->verdict != VERDICT_ORDERED || d->promote_pages > d->hot_dram_pages / ENOUGH_BALANCE))
+                        h->balanced = false;
+                else if (!h->balanced) {
+                        h->balanced = true;
+                        h->balanced_since = second;
+                }
+        }
+        watches = h->balanced && second >= h->balanced_since + BALANCED_SECONDS;
+        if (watches != h->watches) {
+                h->watches = watches;
+                h->logging = h->off = false;
+        }
+}
+
+static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *in_dram) {
+        const Trace *t = s->trace;
+        Self *h = state;
+        bool rests = h->guest.has_order && h->guest.ack.state == ACK_RUNNING;
+        unsigned first = self_sample(h, rests), sampled = first | (unsigned) self_sample(h, rests) << 1;
+        Inputs in = { .policy = h->host, .n_domains = 1 };
+        DomainFacts facts;
+        OrderList list;
+        int r;
+
+        guest_begin_epoch(&h->guest);
+        for (size_t i = t->first[second - 1]; i < t->first[second]; i++) {
+                const Access *a = &t->accesses[i];
+
+                guest_write(&h->guest, a->page,
+                            (unsigned) __builtin_popcount(place_halves(s, second - 1, a) & sampled));
+        }
+        guest_end_epoch(&h->guest);
+        guest_facts(&h->guest, 1, &h->policy, &facts);
+        facts.samples = (unsigned) __builtin_popcount(sampled);
+        in.domains = &facts;
+        r = core_step(h->core, &in, second * h->host.epoch_usec, &list);
+        if (r < 0)
+                return r;
+        self_note(h, &list, second);
+        if (list.n_orders > 0)
+                guest_submit(&h->guest, &list.orders[0]);
+        order_list_done(&list);
+        self_placement(s, h, in_dram);
+        return 0;
+}
+
+const Competitor place_hmvisor = {
+        .name = "hmvisor",
+        .start = self_start,
+        .step = self_step,
+        .done = self_done,
+};
