@@ -72,7 +72,8 @@ static int send_to_agent(const char *json, unsigned timeout_sec, void *userdata)
         r = domain_call_new(d, on_agent_reply, &c);
         if (r < 0)
                 return r;
-        r = virt_agent(d->manager->virt, d->uuid, json, timeout_sec, domain_on_call, c);
+        r = virt_agent(d->manager->virt, d->uuid, json, timeout_sec, agent_link_answers(d->agent),
+                       domain_on_call, c);
         if (r < 0)
                 free(c);
         return r;

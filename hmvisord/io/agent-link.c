@@ -349,6 +349,10 @@ AgentSwap agent_link_swap(const AgentLink *l) {
         return l->stats_usec > 0 ? l->swap : (AgentSwap){ UINT64_MAX, UINT64_MAX };
 }
 
+bool agent_link_answers(const AgentLink *l) {
+        return l->answered && l->failures == 0;
+}
+
 bool agent_link_holds_guest(const AgentLink *l) {
         return l->may_hold;
 }

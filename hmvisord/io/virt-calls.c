@@ -262,17 +262,24 @@ static void call_make(Virt *v, Call *c, virConnectPtr conn) {
         virDomainFree(domain);
 }
 
-/* The oldest call of the lane whose domain has none under way in that lane. */
+/* The oldest call of the lane whose domain has none under way in it; of doubtful ones only so many. */
 static Call *call_take_locked(Virt *v, Lane lane) {
-        Call *c, *i;
+        const Call *running[VIRT_CONTROL_WORKERS + VIRT_AGENT_WORKERS];   /* one for each worker at most */
+        size_t n = 0, doubtful = 0;
+        Call *c;
 
+        DL_FOREACH(v->calls, c)
+                if (c->running && c->lane == lane && n < ELEMENTSOF(running)) {
+                        running[n++] = c;
+                        doubtful += c->doubtful;
+                }
         DL_FOREACH(v->calls, c) {
-                bool taken = false;
+                bool taken = c->doubtful && doubtful >= VIRT_DOUBTFUL_MAX;
 
                 if (c->lane != lane || c->running)
                         continue;
-                DL_FOREACH(v->calls, i)
-                        taken |= i->running && i->lane == lane && streq(i->uuid, c->uuid);
+                for (size_t i = 0; i < n; i++)
+                        taken |= streq(running[i]->uuid, c->uuid);
                 if (!taken)
                         return c;
         }

@@ -21,6 +21,7 @@
  * guest can hold up the calls to the hypervisor. */
 #define VIRT_CONTROL_WORKERS 2
 #define VIRT_AGENT_WORKERS 3
+#define VIRT_DOUBTFUL_MAX 2   /* of these, for guests that may not answer at all: one is for those that do */
 
 #define VIRT_DOMAIN_CALLS_MAX 16
 #define VIRT_CALLS_MAX 4096
@@ -60,6 +61,7 @@ struct Call {
         char *text;               /* JSON or XML */
         unsigned libvirt_flags;
         unsigned timeout_sec;     /* agent only */
+        bool doubtful;            /* agent only: whether it answers is not known */
         int fd;
         char detail[64];          /* CALL_REFRESH: what the event was */
         VirtCallback callback;    /* NULL for our own calls */

@@ -545,10 +545,12 @@ int virt_qmp(Virt *v, const char *uuid, const char *json, int pass_fd, VirtCallb
         return call_queue(v, c, cb, userdata);
 }
 
-int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
-               void *userdata) {
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, bool answers,
+               VirtCallback cb, void *userdata) {
         Call *c = call_new(CALL_AGENT, uuid, json);
 
+        if (c)
+                c->doubtful = !answers;
         if (c)
                 c->timeout_sec = timeout_sec > 0 ? MIN(timeout_sec, 3600u) : VIRT_AGENT_TIMEOUT_SEC;
         return call_queue(v, c, cb, userdata);

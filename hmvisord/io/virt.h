@@ -85,8 +85,10 @@ int virt_get_metadata(Virt *v, const char *uuid, bool inactive, VirtCallback cb,
 int virt_block_stats(Virt *v, const char *uuid, const char *disk, VirtCallback cb, void *userdata);
 /* pass_fd: duplicated at once, sent along with the command; -1: none. */
 int virt_qmp(Virt *v, const char *uuid, const char *json, int pass_fd, VirtCallback cb, void *userdata);
-int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
-               void *userdata);
+/* answers: the guest answered the last time. Of those that did not, so many are asked at once that one that
+ * does never waits for them. */
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, bool answers,
+               VirtCallback cb, void *userdata);
 
 /* The host process of a running domain, from libvirt's own pid file or /proc: see virt-pid.c. v is not used
  * and may be NULL. Returns pid or -errno (-ESRCH: none). */

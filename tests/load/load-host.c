@@ -13,6 +13,7 @@
 /* As io/virt.c has them, which stands behind libvirtd's limit of five requests of one connection. */
 #define CONTROL_WORKERS 2
 #define AGENT_WORKERS 3
+#define DOUBTFUL_MAX 2
 #define DOMAIN_CALLS_MAX 16
 #define CALLS_MAX 4096
 #define QUEUE_WAIT_USEC (60 * USEC_PER_SEC)
@@ -39,6 +40,7 @@ struct Call {
         char *text;
         int fd;
         unsigned timeout_sec;
+        bool doubtful;
         VirtCallback callback;
         void *userdata;
         usec_t queued, done;
@@ -50,7 +52,7 @@ struct Virt {
         VirtEventHandler handler;
         void *userdata;
         Call *waiting[_LANE_MAX], *running[_LANE_MAX];
-        unsigned n_running[_LANE_MAX], n_calls;
+        unsigned n_running[_LANE_MAX], n_doubtful, n_calls;
         unsigned step_next;
 };
 
@@ -106,7 +108,7 @@ static bool call_start(Virt *v, Lane l, usec_t now) {
                 return false;
         DL_FOREACH(v->waiting[l], c) {
                 vm = vm_of(c->uuid);
-                if (!vm || !vm->busy[l])
+                if ((!vm || !vm->busy[l]) && (!c->doubtful || v->n_doubtful < DOUBTFUL_MAX))
                         break;
         }
         if (!c)
@@ -114,6 +116,7 @@ static bool call_start(Virt *v, Lane l, usec_t now) {
         DL_DELETE(v->waiting[l], c);
         DL_APPEND(v->running[l], c);
         v->n_running[l]++;
+        v->n_doubtful += c->doubtful;
         if (vm)
                 vm->busy[l] = true;
         c->done = now + (l == LANE_CONTROL ? CONTROL_USEC
@@ -148,6 +151,7 @@ static void call_finish(Virt *v, Call *c) {
 
         DL_DELETE(v->running[c->lane], c);
         v->n_running[c->lane]--;
+        v->n_doubtful -= c->doubtful;
         v->n_calls--;
         if (vm) {
                 vm->n_calls--;
@@ -191,7 +195,7 @@ static int on_answer(sd_event_source *s, uint64_t usec, void *userdata) {
 }
 
 static int call(Virt *v, const char *uuid, Kind kind, const char *text, int fd, unsigned timeout_sec,
-                VirtCallback callback, void *userdata) {
+                bool doubtful, VirtCallback callback, void *userdata) {
         Vm *vm = vm_of(uuid);
         Call *c;
 
@@ -208,6 +212,7 @@ static int call(Virt *v, const char *uuid, Kind kind, const char *text, int fd, 
                 .text = strdup(text ?: ""),
                 .fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -EBADF,
                 .timeout_sec = timeout_sec,
+                .doubtful = doubtful,
                 .callback = callback,
                 .userdata = userdata,
                 .queued = now_usec(v),
@@ -222,38 +227,38 @@ static int call(Virt *v, const char *uuid, Kind kind, const char *text, int fd, 
 }
 
 int virt_get_xml(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata) {
-        return call(v, uuid, GET_XML, NULL, -1, 0, cb, userdata);
+        return call(v, uuid, GET_XML, NULL, -1, 0, false, cb, userdata);
 }
 
 int virt_define_xml(Virt *v, const char *uuid, const char *xml, VirtCallback cb, void *userdata) {
-        return call(v, uuid, OTHER, NULL, -1, 0, cb, userdata);
+        return call(v, uuid, OTHER, NULL, -1, 0, false, cb, userdata);
 }
 
 int virt_update_device(Virt *v, const char *uuid, const char *xml, bool live, bool config, VirtCallback cb,
                        void *userdata) {
-        return call(v, uuid, UPDATE_DEVICE, xml, -1, 0, cb, userdata);
+        return call(v, uuid, UPDATE_DEVICE, xml, -1, 0, false, cb, userdata);
 }
 
 int virt_block_stats(Virt *v, const char *uuid, const char *disk, VirtCallback cb, void *userdata) {
-        return call(v, uuid, BLOCK_STATS, disk, -1, 0, cb, userdata);
+        return call(v, uuid, BLOCK_STATS, disk, -1, 0, false, cb, userdata);
 }
 
 int virt_set_metadata(Virt *v, const char *uuid, const char *element, bool live, bool config,
                       VirtCallback cb, void *userdata) {
-        return call(v, uuid, OTHER, NULL, -1, 0, cb, userdata);
+        return call(v, uuid, OTHER, NULL, -1, 0, false, cb, userdata);
 }
 
 int virt_get_metadata(Virt *v, const char *uuid, bool inactive, VirtCallback cb, void *userdata) {
-        return call(v, uuid, OTHER, NULL, -1, 0, cb, userdata);
+        return call(v, uuid, OTHER, NULL, -1, 0, false, cb, userdata);
 }
 
 int virt_qmp(Virt *v, const char *uuid, const char *json, int fd, VirtCallback cb, void *userdata) {
-        return call(v, uuid, QMP, json, fd, 0, cb, userdata);
+        return call(v, uuid, QMP, json, fd, 0, false, cb, userdata);
 }
 
-int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
-               void *userdata) {
-        return call(v, uuid, AGENT, json, -1, timeout_sec, cb, userdata);
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, bool answers,
+               VirtCallback cb, void *userdata) {
+        return call(v, uuid, AGENT, json, -1, timeout_sec, !answers, cb, userdata);
 }
 
 int virt_domain_pid(Virt *v, const char *name) {

@@ -119,8 +119,8 @@ int virt_qmp(Virt *v, const char *uuid, const char *json, int fd, VirtCallback c
         return call(v, uuid, QMP, json, fd, cb, userdata);
 }
 
-int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, VirtCallback cb,
-               void *userdata) {
+int virt_agent(Virt *v, const char *uuid, const char *json, unsigned timeout_sec, bool answers,
+               VirtCallback cb, void *userdata) {
         return call(v, uuid, AGENT, json, -1, cb, userdata);
 }
 

@@ -6,10 +6,12 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <sys/wait.h>
 
 #include <cmocka.h>
+#include <libvirt/libvirt-qemu.h>
 #include <libvirt/libvirt.h>
 
 #include "base/xmlns.h"
@@ -89,6 +91,24 @@ int __wrap_virDomainBlockStatsFlags(virDomainPtr domain, const char *disk, virTy
                 snprintf(list[i].field, sizeof(list[i].field), "%s", counted[i].name);
         }
         return 0;
+}
+
+/* Nor does it have agents. One that is asked to hang does so until it is told not to. */
+static atomic_uint n_hanging;
+static atomic_bool released;
+
+char *__real_virDomainQemuAgentCommand(virDomainPtr domain, const char *cmd, int timeout, unsigned flags);
+char *__wrap_virDomainQemuAgentCommand(virDomainPtr domain, const char *cmd, int timeout, unsigned flags);
+
+char *__wrap_virDomainQemuAgentCommand(virDomainPtr domain, const char *cmd, int timeout, unsigned flags) {
+        if (streq(cmd, "hang")) {
+                n_hanging++;
+                while (!released)
+                        usleep(1000);
+        }
+        else if (!streq(cmd, "answer"))
+                return __real_virDomainQemuAgentCommand(domain, cmd, timeout, flags);
+        return strdup("{}");
 }
 
 static void test_connects_and_lists(void **state) {
@@ -211,7 +231,7 @@ static void test_errors(void **state) {
         run_until(&f, &f.n_results, 1);
         assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
         assert_null(f.text);
-        assert_int_equal(virt_agent(f.virt, f.uuid, "{\"execute\":\"guest-ping\"}", 1, on_result, &f), 0);
+        assert_int_equal(virt_agent(f.virt, f.uuid, "{\"execute\":\"guest-ping\"}", 1, true, on_result, &f), 0);
         run_until(&f, &f.n_results, 2);
         assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
         assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f),
@@ -225,6 +245,44 @@ static void test_errors(void **state) {
         assert_int_equal(virt_update_device(f.virt, f.uuid, "<memory/>", true, false, on_result, &f), 0);
         run_until(&f, &f.n_results, 5);
         assert_int_not_equal(f.outcome.code, OUTCOME_OK);
+        teardown(&f);
+}
+
+/* Guests that may not answer keep nobody waiting who does, however many they are. */
+static void test_hanging_agents(void **state) {
+        static const char uuid[] = "%08x-2222-4333-8444-555566667777";
+        char path[] = "/tmp/hmvisor-test-XXXXXX", uri[64], u[64];
+        FILE *file = fdopen(mkstemp(path), "w");
+        Fixture f;
+
+        assert_non_null(file);
+        fputs("<node>", file);
+        for (unsigned i = 0; i < 8; i++) {
+                snprintf(u, sizeof(u), uuid, i);
+                fprintf(file,
+                        "<domain type='test'><name>vm%u</name><uuid>%s</uuid><memory>1024</memory>"
+                        "<os><type>hvm</type></os></domain>",
+                        i, u);
+        }
+        fputs("</node>", file);
+        fclose(file);
+        snprintf(uri, sizeof(uri), "test://%s", path);
+        setup_uri(&f, uri);
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        unlink(path);
+        for (unsigned i = 0; i < 6; i++) {
+                snprintf(u, sizeof(u), uuid, i);
+                assert_int_equal(virt_agent(f.virt, u, "hang", 5, false, on_result, &f), 0);
+        }
+        for (unsigned i = 0; i < 20; i++) {
+                snprintf(u, sizeof(u), uuid, 6 + i % 2);
+                assert_int_equal(virt_agent(f.virt, u, "answer", 5, true, on_result, &f), 0);
+                run_until(&f, &f.n_results, i + 1);
+                assert_int_equal(f.outcome.code, OUTCOME_OK);
+        }
+        assert_int_equal(n_hanging, 2);
+        released = true;
+        run_until(&f, &f.n_results, 26);
         teardown(&f);
 }
 
@@ -363,7 +421,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_errors),             cmocka_unit_test(test_bounds),
                 cmocka_unit_test(test_free_answers_everything), cmocka_unit_test(test_no_libvirt),
                 cmocka_unit_test(test_process_is_guest),   cmocka_unit_test(test_lifecycle),
-                cmocka_unit_test(test_block_stats),
+                cmocka_unit_test(test_block_stats),        cmocka_unit_test(test_hanging_agents),
         };
         const struct CMUnitTest reconnect[] = { cmocka_unit_test(test_reconnects) };
 
