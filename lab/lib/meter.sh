@@ -6,6 +6,7 @@
 
 meter_page=$state_dir/meter
 meter_tools=$state_dir/meter.d
+meter_cache=${HMVISOR_LAB_CACHE:-2M}    # of the cache model
 
 meter_folder() { echo "$cache_dir/meter-$(key_of meter)"; }
 
@@ -30,8 +31,8 @@ meter_prepare() {
 
 # The words that load the plugin into QEMU.
 meter_arguments() {
-        printf -- '-plugin file=%s/meter.so,page=%s,nodes=%s:%s\n' "$meter_tools" "$meter_page" \
-                "$(numfmt --from=iec "$host_dram")" "$(numfmt --from=iec "$host_slow")"
+        printf -- '-plugin file=%s/meter.so,page=%s,nodes=%s:%s,cache=%s\n' "$meter_tools" "$meter_page" \
+                "$(numfmt --from=iec "$host_dram")" "$(numfmt --from=iec "$host_slow")" "$(numfmt --from=iec "$meter_cache")"
 }
 
 meter_read() { "$meter_tools/meter-read" "$meter_page" "$@"; }
@@ -50,8 +51,10 @@ verb_meter() {
                 case $1 in
                 --json)  json=--json ;;
                 --reset) reset=1 ;;
-                --on)    switch=1 ;;
-                --off)   switch=0 ;;
+                --on)    switch=accesses ;;
+                --off)   switch=none ;;
+                --instructions) switch=instructions ;;
+                --all)   switch=all ;;
                 *)       usage_error "meter: unknown option '$1'" ;;
                 esac
                 shift

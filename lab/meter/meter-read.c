@@ -4,9 +4,12 @@
  * Reads the meter plugin's page: prints the counts since the last reset, moves the baseline, asks for
  * counting to go on or off. It never changes a counter.
  *
- *     meter-read PAGE [--json] [--reset] [--want 0|1] [--wait]
+ *     meter-read PAGE [--json] [--reset] [--want WHAT] [--wait] [--frames FILE]
  *
- * --want asks, --wait waits until the plugin has followed (5 s at most; exit code 1 when it has not).
+ * --want asks for 'none', or for 'instructions', 'accesses' (and instructions), 'all' (and frames and the
+ * cache model). --wait waits until the plugin has followed (5 s at most; exit code 1 when it has not).
+ * --frames writes all MeterFrames to FILE as they are; a difference of two such files is what happened
+ * between.
  */
 
 #include <errno.h>
@@ -47,9 +50,10 @@ static MeterPage *page_map(const char *path) {
                 close(fd);
                 return NULL;
         }
-        p = mmap(NULL, sizeof(MeterPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        p = mmap(NULL, (size_t) st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         close(fd);
-        if (p == MAP_FAILED || p->magic != METER_MAGIC) {
+        if (p == MAP_FAILED || p->magic != METER_MAGIC ||
+            p->frames_offset + p->n_frames * sizeof(MeterFrame) > (uint64_t) st.st_size) {
                 fprintf(stderr, "meter-read: '%s' is not a meter's page\n", path);
                 return NULL;
         }
@@ -70,6 +74,42 @@ static MeterCounters page_sum(const MeterPage *p) {
         return sum;
 }
 
+static int want_parse(const char *text, uint32_t *ret) {
+        static const struct {
+                const char *name;
+                uint32_t want;
+        } table[] = {
+                { "none", 0 },
+                { "instructions", METER_INSTRUCTIONS },
+                { "accesses", METER_INSTRUCTIONS | METER_ACCESSES },
+                { "all", METER_ALL },
+        };
+
+        for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
+                if (strcmp(text, table[i].name) == 0) {
+                        *ret = table[i].want;
+                        return 0;
+                }
+        fprintf(stderr, "meter-read: '%s' cannot be counted: none, instructions, accesses, all\n", text);
+        return -EINVAL;
+}
+
+static int frames_write(const MeterPage *p, const char *path) {
+        FILE *f = fopen(path, "we");
+        size_t n;
+
+        if (!f) {
+                fprintf(stderr, "meter-read: cannot write '%s': %m\n", path);
+                return 1;
+        }
+        n = fwrite((const uint8_t*) p + p->frames_offset, sizeof(MeterFrame), p->n_frames, f);
+        if (fclose(f) != 0 || n != p->n_frames) {
+                fprintf(stderr, "meter-read: cannot write all of '%s'\n", path);
+                return 1;
+        }
+        return 0;
+}
+
 static void print_counts(const MeterPage *p, const MeterCounters *c, double seconds, bool json) {
         if (json) {
                 printf("{\"active\":%s,\"seconds\":%.3f,\"instructions\":%" PRIu64
@@ -77,10 +117,11 @@ static void print_counts(const MeterPage *p, const MeterCounters *c, double seco
                        p->active ? "true" : "false", seconds, c->instructions, c->other_accesses);
                 for (unsigned n = 0; n < p->n_nodes; n++)
                         printf("%s{\"node\":%u,\"loads\":%" PRIu64 ",\"stores\":%" PRIu64
-                               ",\"load_bytes\":%" PRIu64 ",\"store_bytes\":%" PRIu64 "}",
+                               ",\"load_bytes\":%" PRIu64 ",\"store_bytes\":%" PRIu64
+                               ",\"fills\":%" PRIu64 ",\"write_backs\":%" PRIu64 "}",
                                n ? "," : "", n, c->loads[n], c->stores[n], c->load_bytes[n],
-                               c->store_bytes[n]);
-                printf("]}\n");
+                               c->store_bytes[n], c->fills[n], c->write_backs[n]);
+                printf("],\"cache_bytes\":%" PRIu64 "}\n", p->cache_bytes);
                 return;
         }
         printf("metering is %s; %.1f s since the last reset\n", p->active ? "on" : "off", seconds);
@@ -88,17 +129,24 @@ static void print_counts(const MeterPage *p, const MeterCounters *c, double seco
         for (unsigned n = 0; n < p->n_nodes; n++)
                 printf("%-6u %16" PRIu64 " %16" PRIu64 " %16" PRIu64 " %16" PRIu64 "\n",
                        n, c->loads[n], c->stores[n], c->load_bytes[n], c->store_bytes[n]);
+        if (p->active & METER_CACHE)
+                for (unsigned n = 0; n < p->n_nodes; n++)
+                        printf("%-6u %16" PRIu64 " lines filled, %" PRIu64 " written back (cache model)\n",
+                               n, c->fills[n], c->write_backs[n]);
         printf("%-6s %16" PRIu64 "\ninstructions: %" PRIu64 "\n", "other", c->other_accesses,
                c->instructions);
 }
 
 int main(int argc, char **argv) {
         bool json = false, reset = false, wait = false;
-        int want = -1;
+        const char *frames_path = NULL;
+        bool has_want = false;
+        uint32_t want = 0;
         MeterPage *p;
 
         if (argc < 2) {
-                fprintf(stderr, "usage: meter-read PAGE [--json] [--reset] [--want 0|1] [--wait]\n");
+                fprintf(stderr, "usage: meter-read PAGE [--json] [--reset] [--want WHAT] [--wait] "
+                                "[--frames FILE]\n");
                 return 2;
         }
         for (int i = 2; i < argc; i++)
@@ -108,8 +156,12 @@ int main(int argc, char **argv) {
                         reset = true;
                 else if (strcmp(argv[i], "--wait") == 0)
                         wait = true;
-                else if (strcmp(argv[i], "--want") == 0 && i + 1 < argc)
-                        want = strcmp(argv[++i], "1") == 0;
+                else if (strcmp(argv[i], "--want") == 0 && i + 1 < argc) {
+                        if (want_parse(argv[++i], &want) < 0)
+                                return 2;
+                        has_want = true;
+                } else if (strcmp(argv[i], "--frames") == 0 && i + 1 < argc)
+                        frames_path = argv[++i];
                 else {
                         fprintf(stderr, "meter-read: unknown argument '%s'\n", argv[i]);
                         return 2;
@@ -119,8 +171,8 @@ int main(int argc, char **argv) {
         if (!p)
                 return 1;
 
-        if (want >= 0)
-                __atomic_store_n(&p->wanted, (uint32_t) want, __ATOMIC_RELEASE);
+        if (has_want)
+                __atomic_store_n(&p->wanted, want, __ATOMIC_RELEASE);
         if (wait) {
                 for (int i = 0; i < WAIT_STEPS; i++) {
                         if (__atomic_load_n(&p->active, __ATOMIC_ACQUIRE) == p->wanted)
@@ -130,7 +182,9 @@ int main(int argc, char **argv) {
                 fprintf(stderr, "meter-read: the plugin did not switch; is the machine running?\n");
                 return 1;
         }
-        if (want >= 0)
+        if (frames_path && frames_write(p, frames_path) != 0)
+                return 1;
+        if (has_want || frames_path)
                 return 0;
 
         MeterCounters sum = page_sum(p);

@@ -3,14 +3,18 @@
 /*
  * A TCG plugin for the QEMU that emulates the lab host. It counts, for each physical NUMA node, every load
  * and store that an emulated CPU makes, be it the host's or a nested guest's, and all instructions. It
- * counts CPU accesses, not cache misses or write-backs, and no device's DMA. It changes nothing in the
- * machine that it watches.
+ * counts CPU accesses, and no device's DMA. On demand it counts them for each 4 KiB frame as well, and what
+ * a write-back cache between the CPU and its memory would make of them. It changes nothing in the machine
+ * that it watches.
  *
  * Counting costs much, so it is switched at run time: while it is off the translated code holds no trace of
- * it. The switch is a flag in the shared page. A vCPU looks at it when it goes idle or resumes; the reader
- * makes sure that this happens by a stop and cont of the machine.
+ * it. The switch is a set of flags in the shared page. A vCPU looks at it when it goes idle or resumes; the
+ * reader makes sure that this happens by a stop and cont of the machine.
  *
- *     -plugin file=meter.so,page=PATH,nodes=2147483648:2147483648
+ * The cache model: physically indexed, 8 ways of lines of 64 bytes, least recently used goes, a store
+ * allocates; one for each vCPU, and they know nothing of each other. It is empty when counting begins.
+ *
+ *     -plugin file=meter.so,page=PATH,nodes=2147483648:2147483648,cache=2097152
  */
 
 #include <fcntl.h>
@@ -31,61 +35,112 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *in
 #define Q35_LOW_RAM    UINT64_C(0x80000000)
 #define HIGH_RAM_BASE  UINT64_C(0x100000000)
 
+#define LINE_SHIFT    6
+#define WAYS          8
+#define DIRTY         UINT64_C(1)       /* in a way; the rest is the line's number plus one, shifted */
+#define CACHE_DEFAULT (UINT64_C(2) << 20)
+
 static MeterPage *page;
+static MeterFrame *frames;
+static uint64_t *cache_ways[METER_VCPUS_MAX];   /* of each set, the most recently used first */
+static uint64_t cache_sets;
 static uint64_t low_ram;                        /* bytes of RAM below 4 GiB */
 static uint64_t node_end[METER_NODES_MAX];      /* running sum of the nodes' sizes */
 static unsigned n_nodes;
 static qemu_plugin_u64 instructions;
 static uint64_t *vcpu_instructions[METER_VCPUS_MAX];
 
-/* Index of the node that a physical address belongs to, or n_nodes when it is no RAM. */
-static unsigned node_of_address(uint64_t address) {
-        uint64_t offset;
+/* Offset into all nodes' memory, or UINT64_MAX when the address is no RAM. */
+static uint64_t offset_of_address(uint64_t address) {
+        if (address >= HIGH_RAM_BASE)
+                address = address - HIGH_RAM_BASE + low_ram;
+        else if (address >= low_ram)
+                return UINT64_MAX;
+        return address < node_end[n_nodes - 1] ? address : UINT64_MAX;
+}
 
-        if (address < low_ram)
-                offset = address;
-        else if (address >= HIGH_RAM_BASE)
-                offset = address - HIGH_RAM_BASE + low_ram;
-        else
-                return n_nodes;
+static unsigned node_of_offset(uint64_t offset) {
+        unsigned n = 0;
 
-        for (unsigned n = 0; n < n_nodes; n++)
-                if (offset < node_end[n])
-                        return n;
-        return n_nodes;
+        while (offset >= node_end[n])
+                n++;
+        return n;
+}
+
+static void cache_access(MeterCounters *c, uint64_t *cache, uint64_t offset, unsigned node, bool store) {
+        uint64_t line = offset >> LINE_SHIFT, tag = (line + 1) << 1, evicted;
+        uint64_t *way = cache + line % cache_sets * WAYS, found = 0;
+        unsigned i = 0;
+
+        while (i < WAYS && (way[i] & ~DIRTY) != tag)
+                i++;
+        if (i < WAYS)
+                found = way[i];
+        else {
+                c->fills[node]++;
+                evicted = way[--i];
+                if (evicted & DIRTY)
+                        c->write_backs[node_of_offset(((evicted >> 1) - 1) << LINE_SHIFT)]++;
+                found = tag;
+        }
+        memmove(way + 1, way, i * sizeof(*way));
+        way[0] = found | (store ? DIRTY : 0);
 }
 
 static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, void *userdata) {
         MeterCounters *c = page->vcpu + vcpu;
         struct qemu_plugin_hwaddr *hw = qemu_plugin_get_hwaddr(info, vaddr);
-        unsigned node = n_nodes;
+        bool store = qemu_plugin_mem_is_store(info);
+        uint64_t offset = UINT64_MAX;
+        uint32_t active = page->active;
+        unsigned node;
 
         c->instructions = *vcpu_instructions[vcpu];
         if (hw && !qemu_plugin_hwaddr_is_io(hw))
-                node = node_of_address(qemu_plugin_hwaddr_phys_addr(hw));
-        if (node == n_nodes) {
+                offset = offset_of_address(qemu_plugin_hwaddr_phys_addr(hw));
+        if (offset == UINT64_MAX) {
                 c->other_accesses++;
                 return;
         }
-        if (qemu_plugin_mem_is_store(info)) {
+        node = node_of_offset(offset);
+        if (store) {
                 c->stores[node]++;
                 c->store_bytes[node] += UINT64_C(1) << qemu_plugin_mem_size_shift(info);
         } else {
                 c->loads[node]++;
                 c->load_bytes[node] += UINT64_C(1) << qemu_plugin_mem_size_shift(info);
         }
+        if (active & METER_FRAMES) {
+                MeterFrame *f = frames + offset / METER_FRAME;
+
+                if (store)
+                        f->stores++;
+                else
+                        f->loads++;
+        }
+        if (active & METER_CACHE)
+                cache_access(c, cache_ways[vcpu], offset, node, store);
+}
+
+/* Without accesses nobody copies the count of instructions: it is done where a block begins. */
+static void on_block(unsigned int vcpu, void *userdata) {
+        page->vcpu[vcpu].instructions = *vcpu_instructions[vcpu];
 }
 
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         size_t n = qemu_plugin_tb_n_insns(tb);
+        bool accesses = page->active & METER_ACCESSES;
 
+        if (!accesses)
+                qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS, NULL);
         for (size_t i = 0; i < n; i++) {
                 struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
                 qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64,
                                                                     instructions, 1);
-                qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS, QEMU_PLUGIN_MEM_RW,
-                                                 NULL);
+                if (accesses)
+                        qemu_plugin_register_vcpu_mem_cb(insn, on_access, QEMU_PLUGIN_CB_NO_REGS,
+                                                         QEMU_PLUGIN_MEM_RW, NULL);
         }
 }
 
@@ -114,28 +169,49 @@ static void register_callbacks(qemu_plugin_id_t id) {
         qemu_plugin_register_vcpu_resume_cb(id, on_idle_or_resume);
         if (wanted)
                 qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+        for (unsigned v = 0; v < page->n_vcpus; v++)
+                memset(cache_ways[v], 0, cache_sets * WAYS * sizeof(uint64_t));
         page->switches++;
         __atomic_store_n(&page->active, wanted, __ATOMIC_RELEASE);
 }
 
-static MeterPage *page_map(const char *path) {
-        MeterPage *p;
+/* The page and the frames behind it; sets both. */
+static int page_map(const char *path) {
+        uint64_t n_frames = node_end[n_nodes - 1] / METER_FRAME;
+        uint64_t offset = (sizeof(MeterPage) + METER_FRAME - 1) / METER_FRAME * METER_FRAME;
+        uint64_t size = offset + n_frames * sizeof(MeterFrame);
         int fd;
 
         fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-        if (fd < 0 || ftruncate(fd, sizeof(MeterPage)) < 0) {
+        if (fd < 0 || ftruncate(fd, (off_t) size) < 0) {
                 fprintf(stderr, "meter: cannot make the page '%s': %m\n", path);
                 if (fd >= 0)
                         close(fd);
-                return NULL;
+                return -1;
         }
-        p = mmap(NULL, sizeof(MeterPage), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+        page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
         close(fd);
-        if (p == MAP_FAILED) {
+        if (page == MAP_FAILED) {
                 fprintf(stderr, "meter: cannot map the page '%s': %m\n", path);
-                return NULL;
+                return -1;
         }
-        return p;
+        frames = (void*) page + offset;
+        page->frames_offset = offset;
+        page->n_frames = n_frames;
+        return 0;
+}
+
+static int caches_make(uint64_t bytes, unsigned n) {
+        cache_sets = bytes >> LINE_SHIFT;
+        cache_sets /= WAYS;
+        if (cache_sets == 0)
+                return -1;
+        for (unsigned v = 0; v < n; v++) {
+                cache_ways[v] = calloc(cache_sets * WAYS, sizeof(uint64_t));
+                if (!cache_ways[v])
+                        return -1;
+        }
+        return 0;
 }
 
 static int nodes_parse(const char *text) {
@@ -158,12 +234,15 @@ static int nodes_parse(const char *text) {
 
 int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, char **argv) {
         const char *path = NULL, *nodes = NULL;
+        uint64_t cache = CACHE_DEFAULT;
 
         for (int i = 0; i < argc; i++)
                 if (strncmp(argv[i], "page=", 5) == 0)
                         path = argv[i] + 5;
                 else if (strncmp(argv[i], "nodes=", 6) == 0)
                         nodes = argv[i] + 6;
+                else if (strncmp(argv[i], "cache=", 6) == 0)
+                        cache = strtoull(argv[i] + 6, NULL, 10);
 
         if (!path || !nodes || nodes_parse(nodes) < 0) {
                 fprintf(stderr, "meter: needs page=PATH and nodes=BYTES:BYTES, at most %d nodes\n",
@@ -174,12 +253,17 @@ int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, 
                 fprintf(stderr, "meter: watches whole machines of at most %d CPUs\n", METER_VCPUS_MAX);
                 return -1;
         }
-        page = page_map(path);
-        if (!page)
+        if (caches_make(cache, (unsigned) info->system.max_vcpus) < 0) {
+                fprintf(stderr, "meter: no memory for caches of %llu bytes; a cache has %d lines or more\n",
+                        (unsigned long long) cache, WAYS);
+                return -1;
+        }
+        if (page_map(path) < 0)
                 return -1;
 
         instructions.score = qemu_plugin_scoreboard_new(sizeof(uint64_t));
         page->n_nodes = n_nodes;
+        page->cache_bytes = cache;
         page->n_vcpus = (uint32_t) info->system.max_vcpus;
         register_callbacks(id);
         page->switches = 0;
