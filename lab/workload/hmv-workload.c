@@ -4,10 +4,12 @@
  * A workload with a known hot set, for the lab. It fills one node with pages that it touches once (the cold
  * set), puts a second set of pages wholly on another node (the hot set), releases both to the kernel's
  * default policy so that anything may move them, and then rewrites random cache lines of the hot set until
- * it is told to stop. It reports where its pages are now, how much it wrote, and the longest time for which
- * it stood still. It never moves a page itself.
+ * it is told to stop; on demand skewed, from time to time elsewhere, and reading other pages as often. It
+ * reports where its pages are now, how much it wrote, the longest time for which it stood still, and how
+ * long the hot set took to get to node 0 after each move. It never moves a page itself.
  *
  *     hmv-workload --hot 96M --hot-node 1 --cold fill --cold-node 0
+ *     hmv-workload --hot 64M --within 448M --move-every 60 --skew 0.99 --read 64M
  *     hmv-workload --query [--reset-gap]
  */
 
@@ -15,7 +17,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <linux/mempolicy.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -25,44 +26,52 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "pattern.h"
+#include "ticker.h"
+
 #define DEFAULT_SOCKET "/run/hmv-workload.sock"
-#define PAGE           UINT64_C(4096)
-#define CHUNK          (UINT64_C(1) << 20)
-#define NODES_MAX      64
-#define TICK_USEC      10000
 #define LINE           64       /* bytes that one write rewrites: a cache line */
 #define LINE_WORDS     (LINE / sizeof(uint64_t))
+#define LINES_A_PAGE   (PAGE / LINE)
 #define WRITES_A_ROUND 256      /* between two looks at the stop flag, and of the count of writes */
-#define QUERY_PAGES    4096     /* pages asked for by one move_pages(2) */
-#define FILL_MISSES    4        /* chunks in a row that land elsewhere before a node counts as full */
-
-typedef struct PageSet {
-        void *base;
-        uint64_t size;          /* bytes in use */
-        uint64_t reserved;      /* bytes mapped */
-} PageSet;
+#define MOVES_KEPT     32       /* of whose arrivals a report tells */
+#define FAST_NODE      0        /* where an arrival is looked for */
+#define ARRIVED        9000     /* permyriad of the hot set's pages that make one */
+#define LOOK_USEC      1000000  /* between two looks for it ... */
+#define LOOK_PAGES     512      /* ... at some so many pages */
+#define SKEW_MAX       10
 
 typedef struct Options {
-        uint64_t hot_size, cold_size, seed;
+        uint64_t hot_size, within, cold_size, read_size, seed;
         bool cold_fill, thp, query, reset_gap;
         int hot_node, cold_node;        /* -1 = wherever the kernel likes */
         unsigned seconds;               /* 0 = for ever */
+        unsigned move_every;            /* seconds, 0 = never */
+        unsigned rate;                  /* writes per second at most, 0 = no limit */
+        double skew;
         const char *socket_path, *report_path;
 } Options;
 
+/* A move of the hot set; arrived_ms: how long after it 90% of its pages were on DRAM, 0 = not yet. */
+typedef struct Move {
+        uint64_t at_usec, arrived_ms;
+} Move;
+
 typedef struct Workload {
-        PageSet hot, cold;
-        uint64_t seed, started_usec;
-        _Atomic uint64_t writes, longest_gap_usec;
-        _Atomic bool gap_restart;       /* a reader asks the ticker to begin a new record */
+        Pattern pattern;                /* of what is written, in the hot set */
+        PageSet cold, read;
+        uint64_t seed, started_usec, looked_usec;
+        unsigned rate;
+        _Atomic uint64_t writes, reads;
+        Ticker ticker;
+        Move moves[MOVES_KEPT];         /* a ring; touched by the main thread only */
+        uint64_t n_moves;
 } Workload;
 
 static atomic_bool stopping;
@@ -71,176 +80,77 @@ static void on_signal(int number) {
         atomic_store(&stopping, true);
 }
 
-static uint64_t now_usec(void) {
-        struct timespec ts;
+/* Rests when it is ahead of the rate that is asked for. */
+static void writer_pace(const Workload *w, uint64_t written) {
+        uint64_t due = w->started_usec + written * 1000000 / w->rate, now = now_usec();
 
-        clock_gettime(CLOCK_MONOTONIC, &ts);
-        return (uint64_t) ts.tv_sec * 1000000 + (uint64_t) ts.tv_nsec / 1000;
+        if (due > now)
+                nanosleep(&(struct timespec) { .tv_sec = (time_t) ((due - now) / 1000000),
+                                               .tv_nsec = (long) ((due - now) % 1000000 * 1000) }, NULL);
 }
 
-static long set_policy(void *base, uint64_t size, int mode, int node) {
-        unsigned long mask = node >= 0 ? 1UL << node : 0;
+static void write_line(const Pattern *p, void *hot, uint64_t *state) {
+        uint64_t page = pattern_next_page(p, state), r = random_next(state);
+        volatile uint64_t *line = hot + page * PAGE + r % LINES_A_PAGE * LINE;
 
-        return syscall(SYS_mbind, base, size, mode, node >= 0 ? &mask : NULL,
-                       node >= 0 ? NODES_MAX + 1UL : 0UL, 0U);
+        for (unsigned k = 0; k < LINE_WORDS; k++)
+                line[k] = r;
 }
 
-/* Adds to ret_by_node the number of pages of the set on each node; ret_elsewhere: not present or unknown. */
-static int pages_locate(const PageSet *set, uint64_t by_node[NODES_MAX], uint64_t *ret_elsewhere) {
-        static void *pages[QUERY_PAGES];
-        static int status[QUERY_PAGES];
-        uint64_t elsewhere = 0;
+static void read_line(const PageSet *set, uint64_t *state) {
+        const volatile uint64_t *line =
+                (const uint64_t *) set->base + random_next(state) % (set->size / LINE) * LINE_WORDS;
 
-        for (uint64_t at = 0; at < set->size;) {
-                unsigned long n = 0;
-
-                for (; n < QUERY_PAGES && at < set->size; n++, at += PAGE)
-                        pages[n] = set->base + at;
-                if (syscall(SYS_move_pages, 0, n, pages, NULL, status, 0) < 0)
-                        return -errno;
-                for (unsigned long i = 0; i < n; i++)
-                        if (status[i] >= 0 && status[i] < NODES_MAX)
-                                by_node[status[i]]++;
-                        else
-                                elsewhere++;
-        }
-        *ret_elsewhere = elsewhere;
-        return 0;
-}
-
-static int set_reserve(PageSet *set, uint64_t size, bool thp) {
-        void *p;
-
-        size = (size + PAGE - 1) / PAGE * PAGE;
-        p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
-                return -errno;
-        if (madvise(p, size, thp ? MADV_HUGEPAGE : MADV_NOHUGEPAGE) < 0 && thp)
-                return -errno;
-        set->base = p;
-        set->reserved = size;
-        return 0;
-}
-
-static void set_touch(PageSet *set, uint64_t from, uint64_t to) {
-        for (uint64_t at = from; at < to; at += PAGE)
-                *(volatile uint64_t*) (set->base + at) = at + 1;
-        set->size = to;
-}
-
-/* Wholly on the node, or an error: the policy is strict while the pages are touched, and gone afterwards. */
-static int set_place(PageSet *set, uint64_t size, int node, bool thp) {
-        uint64_t by_node[NODES_MAX] = {}, elsewhere;
-        int r;
-
-        r = set_reserve(set, size, thp);
-        if (r < 0)
-                return r;
-        if (node >= 0 && set_policy(set->base, set->reserved, MPOL_BIND, node) < 0)
-                return -errno;
-        set_touch(set, 0, set->reserved);
-        if (node >= 0) {
-                if (set_policy(set->base, set->reserved, MPOL_DEFAULT, -1) < 0)
-                        return -errno;
-                r = pages_locate(set, by_node, &elsewhere);
-                if (r < 0)
-                        return r;
-                if (by_node[node] != set->size / PAGE)
-                        return -ENOMEM;
-        }
-        return 0;
-}
-
-/* Bytes of RAM on the node, 0 when there is no such node. */
-static uint64_t node_size(int node) {
-        uint64_t kib = 0;
-        char path[64];
-        FILE *f;
-
-        snprintf(path, sizeof path, "/sys/devices/system/node/node%d/meminfo", node);
-        f = fopen(path, "re");
-        if (!f)
-                return 0;
-        if (fscanf(f, "Node %*d MemTotal: %" SCNu64, &kib) != 1)
-                kib = 0;
-        fclose(f);
-        return kib * 1024;
-}
-
-/* Touches pages that prefer the node until they land elsewhere: then the node is full. */
-static int set_fill(PageSet *set, int node, bool thp) {
-        uint64_t limit = node_size(node);
-        unsigned misses = 0;
-        int r;
-
-        if (limit < CHUNK)
-                return -ENODEV;
-        r = set_reserve(set, limit, thp);
-        if (r < 0)
-                return r;
-        if (set_policy(set->base, set->reserved, MPOL_PREFERRED, node) < 0)
-                return -errno;
-        while (misses < FILL_MISSES && set->size + CHUNK <= limit) {
-                PageSet chunk = { .base = (uint8_t*) set->base + set->size, .size = CHUNK };
-                uint64_t by_node[NODES_MAX] = {}, elsewhere;
-
-                set_touch(set, set->size, set->size + CHUNK);
-                r = pages_locate(&chunk, by_node, &elsewhere);
-                if (r < 0)
-                        return r;
-                /* Not "none at all": reclaim keeps freeing a page now and then on a full node. */
-                if (by_node[node] < CHUNK / PAGE / 2)
-                        misses++;
-                else
-                        misses = 0;
-        }
-        /* The chunks that landed elsewhere are given back. */
-        set->size -= misses * CHUNK;
-        (void) madvise(set->base + set->size, misses * CHUNK, MADV_DONTNEED);
-        return set_policy(set->base, set->reserved, MPOL_DEFAULT, -1) < 0 ? -errno : 0;
-}
-
-/* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled", 2016. */
-static uint64_t random_next(uint64_t *state) {
-        *state ^= *state >> 12;
-        *state ^= *state << 25;
-        *state ^= *state >> 27;
-        return *state * UINT64_C(0x2545F4914F6CDD1D);
+        for (unsigned k = 0; k < LINE_WORDS; k++)
+                (void) line[k];
 }
 
 static void *writer_run(void *userdata) {
         Workload *w = userdata;
-        uint64_t state = w->seed, lines = w->hot.size / LINE;
+        uint64_t state = w->seed, written = 0;
+        unsigned round = w->rate > 0 ? 1 : WRITES_A_ROUND;
 
         while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
-                for (unsigned i = 0; i < WRITES_A_ROUND; i++) {
-                        uint64_t r = random_next(&state);
-                        volatile uint64_t *line = (uint64_t*) w->hot.base + r % lines * LINE_WORDS;
+                void *hot = pattern_hot(&w->pattern).base;
 
-                        for (unsigned k = 0; k < LINE_WORDS; k++)
-                                line[k] = r;
+                for (unsigned i = 0; i < round; i++) {
+                        write_line(&w->pattern, hot, &state);
+                        if (w->read.size > 0)
+                                read_line(&w->read, &state);
                 }
-                atomic_fetch_add_explicit(&w->writes, WRITES_A_ROUND, memory_order_relaxed);
+                atomic_fetch_add_explicit(&w->writes, round, memory_order_relaxed);
+                if (w->read.size > 0)
+                        atomic_fetch_add_explicit(&w->reads, round, memory_order_relaxed);
+                written += round;
+                if (w->rate > 0)
+                        writer_pace(w, written);
         }
         return NULL;
 }
 
-static void *ticker_run(void *userdata) {
-        Workload *w = userdata;
-        uint64_t last = now_usec();
+/* Moves the hot set when it is time to, and looks whether it has arrived since. */
+static void moves_tend(Workload *w, unsigned every) {
+        uint64_t now = now_usec(), by_node[NODES_MAX] = {}, elsewhere, seen = 0;
+        Move *last = w->n_moves > 0 ? w->moves + (w->n_moves - 1) % MOVES_KEPT : NULL;
+        uint64_t pages = w->pattern.hot_size / PAGE;
+        PageSet hot;
 
-        while (!atomic_load_explicit(&stopping, memory_order_relaxed)) {
-                uint64_t now;
-
-                nanosleep(&(struct timespec) { .tv_nsec = TICK_USEC * 1000L }, NULL);
-                now = now_usec();
-                if (atomic_exchange(&w->gap_restart, false))
-                        atomic_store(&w->longest_gap_usec, 0);
-                if (now - last > atomic_load(&w->longest_gap_usec))
-                        atomic_store(&w->longest_gap_usec, now - last);
-                last = now;
+        if (now - w->started_usec >= (w->n_moves + 1) * every * UINT64_C(1000000)) {
+                pattern_move(&w->pattern);
+                w->moves[w->n_moves++ % MOVES_KEPT] = (Move) { .at_usec = now };
+                return;
         }
-        return NULL;
+        if (!last || last->arrived_ms > 0 || now - w->looked_usec < LOOK_USEC)
+                return;
+        w->looked_usec = now;
+        hot = pattern_hot(&w->pattern);
+        if (pages_locate(&hot, pages > LOOK_PAGES ? (unsigned) (pages / LOOK_PAGES) : 1, by_node,
+                         &elsewhere) < 0)
+                return;
+        for (unsigned n = 0; n < NODES_MAX; n++)
+                seen += by_node[n];
+        if (seen > 0 && by_node[FAST_NODE] * 10000 >= (seen + elsewhere) * ARRIVED)
+                last->arrived_ms = (now - last->at_usec) / 1000 + 1;
 }
 
 static int json_set(FILE *f, const char *name, const PageSet *set) {
@@ -248,7 +158,7 @@ static int json_set(FILE *f, const char *name, const PageSet *set) {
         const char *comma = "";
         int r;
 
-        r = pages_locate(set, by_node, &elsewhere);
+        r = pages_locate(set, 1, by_node, &elsewhere);
         if (r < 0)
                 return r;
         fprintf(f, "\"%s_pages\":%" PRIu64 ",\"%s_by_node\":{", name, set->size / PAGE, name);
@@ -261,18 +171,42 @@ static int json_set(FILE *f, const char *name, const PageSet *set) {
         return 0;
 }
 
+/* [ms after the start, ms until it had arrived or null], oldest first. */
+static void json_moves(FILE *f, const Workload *w) {
+        uint64_t from = w->n_moves > MOVES_KEPT ? w->n_moves - MOVES_KEPT : 0;
+
+        fprintf(f, "\"moves\":[");
+        for (uint64_t i = from; i < w->n_moves; i++) {
+                const Move *m = w->moves + i % MOVES_KEPT;
+
+                fprintf(f, "%s[%" PRIu64 ",", i > from ? "," : "", (m->at_usec - w->started_usec) / 1000);
+                if (m->arrived_ms > 0)
+                        fprintf(f, "%" PRIu64 "]", m->arrived_ms);
+                else
+                        fprintf(f, "null]");
+        }
+        fprintf(f, "],");
+}
+
 /* One line of JSON with a newline. */
 static int workload_report(Workload *w, FILE *f) {
+        PageSet hot = pattern_hot(&w->pattern);
         int r;
 
         fprintf(f, "{\"state\":\"running\",");
-        r = json_set(f, "hot", &w->hot);
+        r = json_set(f, "hot", &hot);
         if (r >= 0)
                 r = json_set(f, "cold", &w->cold);
+        if (r >= 0 && w->read.size > 0)
+                r = json_set(f, "read", &w->read);
         if (r < 0)
                 return r;
-        fprintf(f, "\"writes\":%" PRIu64 ",\"longest_gap_ms\":%.1f,\"elapsed_ms\":%" PRIu64 "}\n",
-                atomic_load(&w->writes), (double) atomic_load(&w->longest_gap_usec) / 1000,
+        json_moves(f, w);
+        fprintf(f,
+                "\"writes\":%" PRIu64 ",\"reads\":%" PRIu64
+                ",\"longest_gap_ms\":%.1f,\"p99_gap_ms\":%" PRIu32 ",\"elapsed_ms\":%" PRIu64 "}\n",
+                atomic_load(&w->writes), atomic_load(&w->reads),
+                (double) atomic_load(&w->ticker.longest_usec) / 1000, ticker_quantile_ms(&w->ticker, 9900),
                 (now_usec() - w->started_usec) / 1000);
         return 0;
 }
@@ -343,7 +277,7 @@ static void serve_client(Workload *w, int listener) {
         }
         (void) workload_report(w, f);
         if (request == 'r')
-                atomic_store(&w->gap_restart, true);
+                atomic_store(&w->ticker.restart, true);
         fclose(f);
 }
 
@@ -370,25 +304,44 @@ static int query(const Options *o) {
         return 0;
 }
 
+static int cannot_place(const char *what, int node, int error) {
+        fprintf(stderr, "hmv-workload: cannot place the %s set on node %d: %s\n", what, node,
+                strerror(-error));
+        return error;
+}
+
+static int sets_place(Workload *w, const Options *o) {
+        int r;
+
+        r = pattern_init(&w->pattern, (o->hot_size + PAGE - 1) / PAGE * PAGE, o->skew, w->seed);
+        if (r < 0) {
+                fprintf(stderr, "hmv-workload: cannot make the table of random pages: %s\n", strerror(-r));
+                return r;
+        }
+        r = o->cold_fill ? set_fill(&w->cold, o->cold_node, o->thp) :
+                o->cold_size > 0 ? set_place(&w->cold, o->cold_size, o->cold_node, o->thp) : 0;
+        if (r < 0)
+                return cannot_place("cold", o->cold_node, r);
+        if (o->read_size > 0)
+                r = set_place(&w->read, o->read_size, o->hot_node, o->thp);
+        if (r < 0)
+                return cannot_place("read", o->hot_node, r);
+        r = set_place(&w->pattern.range, o->within > o->hot_size ? o->within : o->hot_size, o->hot_node,
+                      o->thp);
+        return r < 0 ? cannot_place("hot", o->hot_node, r) : 0;
+}
+
 static int run(const Options *o) {
-        Workload w = { .seed = o->seed ? o->seed : 1 };
+        static Workload w;
         uint64_t next_report;
         pthread_t writer, ticker;
-        int listener, r;
+        int listener, r = 0;
 
-        r = o->cold_fill ? set_fill(&w.cold, o->cold_node, o->thp) :
-                o->cold_size > 0 ? set_place(&w.cold, o->cold_size, o->cold_node, o->thp) : 0;
-        if (r < 0) {
-                fprintf(stderr, "hmv-workload: cannot place the cold set on node %d: %s\n", o->cold_node,
-                        strerror(-r));
+        w.seed = o->seed ? o->seed : 1;
+        w.rate = o->rate;
+        w.ticker.stopping = &stopping;
+        if (sets_place(&w, o) < 0)
                 return 1;
-        }
-        r = set_place(&w.hot, o->hot_size, o->hot_node, o->thp);
-        if (r < 0) {
-                fprintf(stderr, "hmv-workload: cannot place %" PRIu64 " bytes of hot pages on node %d: %s\n",
-                        o->hot_size, o->hot_node, strerror(-r));
-                return 1;
-        }
         listener = socket_listen(o->socket_path);
         if (listener < 0) {
                 fprintf(stderr, "hmv-workload: cannot listen at '%s': %s\n", o->socket_path,
@@ -399,7 +352,7 @@ static int run(const Options *o) {
         w.started_usec = now_usec();
         next_report = w.started_usec;
         if (pthread_create(&writer, NULL, writer_run, &w) != 0 ||
-            pthread_create(&ticker, NULL, ticker_run, &w) != 0) {
+            pthread_create(&ticker, NULL, ticker_run, &w.ticker) != 0) {
                 fprintf(stderr, "hmv-workload: cannot start a thread\n");
                 return 1;
         }
@@ -408,6 +361,8 @@ static int run(const Options *o) {
 
                 if (poll(&p, 1, 200) > 0)
                         serve_client(&w, listener);
+                if (o->move_every > 0)
+                        moves_tend(&w, o->move_every);
                 if (o->report_path && now_usec() >= next_report) {
                         r = workload_report_file(&w, o->report_path);
                         if (r < 0)
@@ -420,6 +375,7 @@ static int run(const Options *o) {
         }
         pthread_join(writer, NULL);
         pthread_join(ticker, NULL);
+        pattern_free(&w.pattern);
         (void) unlink(o->socket_path);
         if (o->report_path)
                 r = workload_report_file(&w, o->report_path);
@@ -446,6 +402,26 @@ static int parse_size(const char *text, uint64_t *ret) {
         return 0;
 }
 
+static int parse_number(const char *text, unsigned *ret) {
+        uint64_t n;
+
+        if (parse_size(text, &n) < 0 || n > UINT32_MAX)
+                return -EINVAL;
+        *ret = (unsigned) n;
+        return 0;
+}
+
+static int parse_skew(const char *text, double *ret) {
+        double d;
+        char *end;
+
+        d = strtod(text, &end);
+        if (end == text || *end != '\0' || !(d >= 0 && d <= SKEW_MAX))
+                return -EINVAL;
+        *ret = d;
+        return 0;
+}
+
 static int parse_node(const char *text) {
         uint64_t n;
 
@@ -457,6 +433,11 @@ static void help(void) {
                "       hmv-workload --query [--reset-gap]   print the running workload's state as JSON\n\n"
                "  --hot SIZE         size of the set that is written (96M, 1G)\n"
                "  --hot-node N       put it wholly on this node first; nothing holds it there afterwards\n"
+               "  --within SIZE      a larger range in which it lies, at its beginning first\n"
+               "  --move-every S     every S seconds it is another part of that range\n"
+               "  --skew S           write its pages by Zipf's law with this exponent (0: all alike)\n"
+               "  --read SIZE        a second set, of which a random line is read for each write\n"
+               "  --rate N           at most so many writes a second (0: no limit)\n"
                "  --cold SIZE|fill   size of the set that is touched once; fill: until its node is full\n"
                "  --cold-node N      the node of the cold set\n"
                "  --thp never|always use of huge pages (never)\n"
@@ -481,6 +462,11 @@ static int options_parse(Options *o, int argc, char **argv) {
                 HOT_NODE,
                 COLD_NODE,
                 THP,
+                WITHIN,
+                MOVE_EVERY,
+                SKEW,
+                READ,
+                RATE,
                 SECONDS,
                 SEED,
                 REPORT,
@@ -495,6 +481,11 @@ static int options_parse(Options *o, int argc, char **argv) {
                 { "hot-node", required_argument, NULL, HOT_NODE },
                 { "cold-node", required_argument, NULL, COLD_NODE },
                 { "thp", required_argument, NULL, THP },
+                { "within", required_argument, NULL, WITHIN },
+                { "move-every", required_argument, NULL, MOVE_EVERY },
+                { "skew", required_argument, NULL, SKEW },
+                { "read", required_argument, NULL, READ },
+                { "rate", required_argument, NULL, RATE },
                 { "seconds", required_argument, NULL, SECONDS },
                 { "seed", required_argument, NULL, SEED },
                 { "report", required_argument, NULL, REPORT },
@@ -504,7 +495,6 @@ static int options_parse(Options *o, int argc, char **argv) {
                 { "help", no_argument, NULL, HELP },
                 {},
         };
-        uint64_t n;
         int c, i = 0;
 
         while ((c = getopt_long(argc, argv, "", table, &i)) >= 0)
@@ -533,10 +523,29 @@ static int options_parse(Options *o, int argc, char **argv) {
                         if (!o->thp && strcmp(optarg, "never") != 0)
                                 return wrong("thp", optarg);
                         break;
+                case WITHIN:
+                        if (parse_size(optarg, &o->within) < 0)
+                                return wrong("within", optarg);
+                        break;
+                case READ:
+                        if (parse_size(optarg, &o->read_size) < 0)
+                                return wrong("read", optarg);
+                        break;
+                case SKEW:
+                        if (parse_skew(optarg, &o->skew) < 0)
+                                return wrong("skew", optarg);
+                        break;
+                case MOVE_EVERY:
+                        if (parse_number(optarg, &o->move_every) < 0)
+                                return wrong("move-every", optarg);
+                        break;
+                case RATE:
+                        if (parse_number(optarg, &o->rate) < 0)
+                                return wrong("rate", optarg);
+                        break;
                 case SECONDS:
-                        if (parse_size(optarg, &n) < 0 || n > UINT32_MAX)
+                        if (parse_number(optarg, &o->seconds) < 0)
                                 return wrong("seconds", optarg);
-                        o->seconds = (unsigned) n;
                         break;
                 case SEED:
                         if (parse_size(optarg, &o->seed) < 0)
@@ -551,9 +560,11 @@ static int options_parse(Options *o, int argc, char **argv) {
                 }
 
         if (optind < argc || (o->query ? o->hot_size > 0 : o->hot_size < PAGE) ||
-            (o->cold_fill && o->cold_node < 0)) {
-                fprintf(stderr, "hmv-workload: needs --hot SIZE (and --cold-node with --cold fill), or "
-                                "--query; see --help\n");
+            (o->cold_fill && o->cold_node < 0) || (o->move_every > 0 && o->within < 2 * o->hot_size) ||
+            (o->read_size > 0 && o->read_size < PAGE)) {
+                fprintf(stderr,
+                        "hmv-workload: needs --hot SIZE (and --cold-node with --cold fill, and --within "
+                        "twice as much with --move-every), or --query; see --help\n");
                 return -EINVAL;
         }
         return 0;

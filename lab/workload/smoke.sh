@@ -47,10 +47,27 @@ pid=
 [ ! -e "$dir/socket" ] || fail "the socket is left behind"
 grep -q '"state":"running"' "$dir/report" || fail "no report"
 
+# A hot set that moves, skewed, beside a set that is read: here all is on node 0, so it arrives at once.
+"$workload" --hot 2M --within 8M --move-every 1 --skew 0.99 --read 1M --hot-node 0 --socket "$dir/socket" &
+pid=$!
+moving=
+for _ in $(seq 150); do
+        sleep 0.1
+        moving=$("$workload" --query --socket "$dir/socket" 2>/dev/null) || continue
+        case $moving in *'"moves":[['[0-9]*,[0-9]*']'*) break ;; esac
+done
+case $moving in *'"moves":[['[0-9]*,[0-9]*']'*) ;; *) fail "the hot set did not move and arrive: $moving" ;; esac
+[ "$(number hot_pages "$moving")" = 512 ] && [ "$(number read_pages "$moving")" = 256 ] || fail "other sizes: $moving"
+[ "$(number reads "$moving")" -gt 0 ] || fail "it does not read: $moving"
+kill "$pid"
+wait "$pid" || fail "SIGTERM is not a clean end"
+pid=
+
 rc=0
 "$workload" --query --socket "$dir/socket" 2>"$dir/err" || rc=$?
 [ "$rc" = 1 ] && grep -q 'no workload answers' "$dir/err" || fail "a query of nobody: exit code $rc, $(cat "$dir/err")"
-for wrong in '--hot 0' '--hot 5X' '--hot -1M' '--hot 8M extra' '--query --hot 8M' '--hot 8M --cold fill' '--hot 8M --hot-node 64'; do
+for wrong in '--hot 0' '--hot 5X' '--hot -1M' '--hot 8M extra' '--query --hot 8M' '--hot 8M --cold fill' '--hot 8M --hot-node 64' \
+        '--hot 8M --skew -1' '--hot 8M --skew x' '--hot 8M --move-every 5' '--hot 8M --read 5'; do
         rc=0
         # shellcheck disable=SC2086 # words, on purpose
         "$workload" $wrong 2>/dev/null || rc=$?
