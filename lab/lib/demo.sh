@@ -15,7 +15,7 @@ demo_attempts=3              # nested virtualization under emulation can lose an
 demo_say() { [ -n "$demo_json" ] || printf '%s\n' "$*"; }
 
 demo_host() { host_exec "$@"; }
-demo_in_guest() { host_exec "$guest_tool" exec "$demo_guest" -- "$@"; }
+demo_in_guest() { in_guest "$demo_guest" "$@"; }
 
 # The workload's own report: hot pages by move_pages(2) query, longest gap between 10 ms ticks, writes.
 demo_query() { demo_in_guest hmv-workload --query "$@"; }
@@ -48,18 +48,7 @@ demo_start_guest() {
         host_exec hmvctl verify "$demo_guest" >&2
         step "starting the workload: cold pages fill DRAM, then $demo_hot of hot pages start on slow memory"
         demo_in_guest systemd-run --quiet --unit=hmv-workload hmv-workload --hot "$demo_hot" --hot-node 1 --cold fill --cold-node 0
-        demo_wait_workload
-}
-
-demo_wait_workload() {
-        local deadline=$((SECONDS + 120))
-        until [ "$(demo_query 2>/dev/null | jq -r .state 2>/dev/null)" = running ]; do
-                [ "$SECONDS" -lt "$deadline" ] || {
-                        demo_in_guest journalctl -u hmv-workload --no-pager -n 20 >&2 || true
-                        die "the workload in '$demo_guest' did not get ready within 120 s; its log ends as above"
-                }
-                sleep 1
-        done
+        workload_wait "$demo_guest" 120
 }
 
 # Waits until the hot set is on DRAM; sets demo_seconds and demo_hot_on_dram (as seen at the end of the wait).

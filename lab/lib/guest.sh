@@ -14,6 +14,25 @@ guest_sync_tool() {
         echo "$key" >"$state_dir/tool.key"
 }
 
+# in_guest NAME CMD...: its output and exit code.
+in_guest() {
+        local name=$1
+        shift
+        host_exec "$guest_tool" exec "$name" -- "$@"
+}
+
+# workload_wait NAME SECONDS: until hmv-workload, which was started before, has placed its pages.
+workload_wait() {
+        local deadline=$((SECONDS + $2))
+        until [ "$(in_guest "$1" hmv-workload --query 2>/dev/null | jq -r .state 2>/dev/null)" = running ]; do
+                [ "$SECONDS" -lt "$deadline" ] || {
+                        in_guest "$1" journalctl -u hmv-workload -u hmv-bench --no-pager -n 20 >&2 || true
+                        die "the workload in '$1' did not get ready within $2 s; its log ends as above"
+                }
+                sleep 1
+        done
+}
+
 verb_guest() {
         host_need
         case ${1:-} in

@@ -22,20 +22,10 @@ market_options() {
         esac
 }
 
-market_in_guest() {
-        local name=$1
-        shift
-        host_exec "$guest_tool" exec "$name" -- "$@"
-}
-
 market_work() {
-        local deadline=$((SECONDS + 600))
         step "starting the workload of '$1': $2 that are written at random"
-        market_in_guest "$1" systemd-run --quiet --unit=hmv-workload hmv-workload --hot "$2"
-        until [ "$(market_in_guest "$1" hmv-workload --query 2>/dev/null | jq -r .state 2>/dev/null)" = running ]; do
-                [ "$SECONDS" -lt "$deadline" ] || die "the workload in '$1' did not get ready within 600 s"
-                sleep 2
-        done
+        in_guest "$1" systemd-run --quiet --unit=hmv-workload hmv-workload --hot "$2"
+        workload_wait "$1" 600
 }
 
 # Guests that boot are to be tracked as little as can be: that slows an emulated one far more than a real one.
@@ -57,7 +47,7 @@ market_start() {
                 step "starting guest '$name' (a minute or more)"
                 host_exec "$guest_tool" create "$name" $(market_options "$name") >&2
         done
-        market_in_guest hmvhungry sh -c 'mkswap -q /dev/vdb && swapon /dev/vdb' >&2
+        in_guest hmvhungry sh -c 'mkswap -q /dev/vdb && swapon /dev/vdb' >&2
         host_exec virsh -q blkdeviotune hmvhungry vdb "${trade_ssd[@]}" --live
         # who swaps first, while nobody else wants the processor
         market_work hmvhungry "$market_hungry"
@@ -151,7 +141,7 @@ market_verdict() {
                 echo "not ok - it came to an end within $market_limit s"
         fi
         for name in "${market_names[@]}"; do
-                if [ "$(market_in_guest "$name" cat /proc/sys/kernel/random/boot_id)" = "${market_boots[$name]}" ]; then
+                if [ "$(in_guest "$name" cat /proc/sys/kernel/random/boot_id)" = "${market_boots[$name]}" ]; then
                         echo "ok - '$name' lives, and was not reset"
                 else
                         echo "not ok - '$name' lives, and was not reset"
@@ -245,7 +235,7 @@ verb_market-demo() {
         market_configure_boot
         market_start
         for name in "${market_names[@]}"; do
-                market_boots[$name]=$(market_in_guest "$name" cat /proc/sys/kernel/random/boot_id)
+                market_boots[$name]=$(in_guest "$name" cat /proc/sys/kernel/random/boot_id)
         done
         market_before=$(market_status)
         market_let_trade

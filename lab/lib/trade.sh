@@ -21,7 +21,7 @@ trade_limit=2400             # seconds that trading and swapping in may take, at
 trade_ssd=(--total-iops-sec 65000 --total-bytes-sec 530000000)
 trade_hdd=(--total-iops-sec 83 --total-bytes-sec 175000000)
 
-trade_in_guest() { host_exec "$guest_tool" exec "$trade_guest" -- "$@"; }
+trade_in_guest() { in_guest "$trade_guest" "$@"; }
 trade_query() { trade_in_guest hmv-workload --query; }
 
 trade_disk() {
@@ -49,15 +49,7 @@ trade_start_guest() {
         step "starting the workload: $trade_hot that are written at random"
         trade_disk ssd
         trade_in_guest systemd-run --quiet --unit=hmv-workload hmv-workload --hot "$trade_hot"
-        trade_wait_workload
-}
-
-trade_wait_workload() {
-        local deadline=$((SECONDS + 300))
-        until [ "$(trade_query 2>/dev/null | jq -r .state 2>/dev/null)" = running ]; do
-                [ "$SECONDS" -lt "$deadline" ] || die "the workload in '$trade_guest' did not get ready within 300 s"
-                sleep 1
-        done
+        workload_wait "$trade_guest" 300
 }
 
 trade_holding() { host_exec hmvctl market status --json | jq -c --arg n "$trade_guest" '.Domains[] | select(.Name == $n)'; }
