@@ -231,7 +231,8 @@ static void test_errors(void **state) {
         run_until(&f, &f.n_results, 1);
         assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
         assert_null(f.text);
-        assert_int_equal(virt_agent(f.virt, f.uuid, "{\"execute\":\"guest-ping\"}", 1, true, on_result, &f), 0);
+        assert_int_equal(virt_agent(f.virt, f.uuid, "{\"execute\":\"guest-ping\"}", 1, true, on_result, &f),
+                         0);
         run_until(&f, &f.n_results, 2);
         assert_int_equal(f.outcome.code, OUTCOME_UNSUPPORTED);
         assert_int_equal(virt_get_xml(f.virt, "00000000-0000-0000-0000-000000000000", false, on_result, &f),
