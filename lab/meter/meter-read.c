@@ -7,7 +7,7 @@
  *     meter-read PAGE [--json] [--reset] [--want WHAT] [--wait] [--frames FILE]
  *
  * --want asks for 'none', or for 'instructions', 'accesses' (and instructions), 'all' (and frames and the
- * cache model). --wait waits until the plugin has followed (5 s at most; exit code 1 when it has not).
+ * cache model). --wait waits until the plugin has followed (30 s at most; exit code 1 when it has not).
  * --frames writes all MeterFrames to FILE as they are; a difference of two such files is what happened
  * between.
  */
@@ -25,7 +25,7 @@
 
 #include "meter.h"
 
-#define WAIT_STEPS 500          /* of 10 ms */
+#define WAIT_STEPS 3000         /* of 10 ms */
 #define COUNTERS (sizeof(MeterCounters) / sizeof(uint64_t))
 
 static uint64_t now_usec(void) {
