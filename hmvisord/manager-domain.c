@@ -87,7 +87,7 @@ static void domain_drop_conversations(Domain *d) {
         d->lost_order = 0;
         d->effort = EFFORT_GLANCE;
         d->balanced_since = 0;
-        d->key = ++d->manager->last_key;
+        manager_give_key(d);
         d->xml_asked = d->xml_again = false;
         d->swap.asked = false;
         if (d->resize.state == RESIZE_ASKED)
@@ -243,7 +243,7 @@ Domain *manager_add_domain(Manager *m, const VirtEvent *e) {
                 return NULL;
         d->manager = m;
         d->id = -1;
-        d->key = ++m->last_key;
+        manager_give_key(d);
         snprintf(d->name, sizeof(d->name), "%s", e->name);
         snprintf(d->uuid, sizeof(d->uuid), "%s", e->uuid);
         manager_conf_for_domain(m, &d->policy);
@@ -254,6 +254,7 @@ Domain *manager_add_domain(Manager *m, const VirtEvent *e) {
 void manager_drop_domain(Domain *d) {
         (void) domain_set_phase(d, PHASE_GONE, "");
         HASH_DEL(d->manager->domains, d);
+        manager_take_key(d);
         source_free(d->source);
         agent_link_free(d->agent);
         free(d);

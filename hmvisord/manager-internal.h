@@ -93,7 +93,7 @@ typedef struct Market {
 } Market;
 
 struct Domain {
-        UT_hash_handle hh;             /* by uuid */
+        UT_hash_handle hh, hh_key;     /* by uuid, by key */
         Manager *manager;
         char name[256], uuid[37];
         uint64_t key;                  /* the core's; another one at each start and reset of the guest */
@@ -144,7 +144,7 @@ struct Manager {
         Virt *virt;
         Core *core;
         ManagerHooks hooks;
-        Domain *domains;               /* by uuid */
+        Domain *domains, *domains_by_key;      /* the same ones, by uuid and by key */
         uint64_t last_key;
         uint64_t order_base; /* added to the core's ids, so that no guest takes one for an older one */
         bool connected, stopping, freeing;
@@ -159,6 +159,8 @@ typedef struct DomainCall DomainCall;
 usec_t manager_now(Manager *m);
 Domain *manager_domain(const Manager *m, const char *uuid);
 Domain *manager_domain_by_key(Manager *m, uint64_t key);
+void manager_give_key(Domain *d);      /* another one than any before */
+void manager_take_key(Domain *d);      /* it is found by none any more */
 void manager_tell_event(Manager *m, const Domain *d, LogEvent event, int level, const char *kind,
                         const char *format, ...) _printf_(6, 7);
 #define manager_tell(m, d, kind, ...)                                                                      \

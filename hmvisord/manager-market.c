@@ -35,16 +35,15 @@ AccountId market_account(const Domain *d) {
         return account_of(d->uuid);
 }
 
+/* libvirt writes UUIDs in one way. */
 Domain *market_domain(Manager *m, const AccountId *id) {
-        Domain *d, *tmp;
+        const uint8_t *b = id->bytes;
+        char uuid[37];
 
-        HASH_ITER(hh, m->domains, d, tmp) {
-                AccountId own = market_account(d);
-
-                if (memcmp(&own, id, sizeof(own)) == 0)
-                        return d;
-        }
-        return NULL;
+        snprintf(uuid, sizeof(uuid),
+                 "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0], b[1], b[2],
+                 b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+        return manager_domain(m, uuid);
 }
 
 /* ---- what the host sees ---- */

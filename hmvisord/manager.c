@@ -25,12 +25,24 @@ Domain *manager_domain(const Manager *m, const char *uuid) {
 }
 
 Domain *manager_domain_by_key(Manager *m, uint64_t key) {
-        Domain *d, *tmp;
+        Domain *d;
 
-        HASH_ITER(hh, m->domains, d, tmp)
-                if (d->key == key)
-                        return d;
-        return NULL;
+        HASH_FIND(hh_key, m->domains_by_key, &key, sizeof(key), d);
+        return d;
+}
+
+void manager_give_key(Domain *d) {
+        Manager *m = d->manager;
+
+        manager_take_key(d);
+        d->key = ++m->last_key;
+        HASH_ADD(hh_key, m->domains_by_key, key, sizeof(d->key), d);
+}
+
+void manager_take_key(Domain *d) {
+        if (d->key != 0)
+                HASH_DELETE(hh_key, d->manager->domains_by_key, d);
+        d->key = 0;
 }
 
 void manager_conf_for_domain(const Manager *m, DomainPolicy *ret) {
