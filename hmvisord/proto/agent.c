@@ -126,6 +126,8 @@ static int object_parse(const char *text, json_object **ret_root, json_object **
         r = reply_parse(text, ret_root, ret_value, &error);
         if (r == -EREMOTEIO)
                 return outcome_set(o, OUTCOME_FAILED, "the guest's agent refused: %s", error.text);
+        if (r == -E2BIG)
+                return garbage(o, "an answer of more than 64 KiB");
         if (r < 0)
                 return garbage(o, "no answer in JSON");
         if (!json_object_is_type(*ret_value, json_type_object))

@@ -39,8 +39,10 @@ int reply_parse(const char *text, json_object **ret_root, json_object **ret_valu
         json_tokener *t;
         size_t n = text ? strnlen(text, REPLY_TEXT_MAX + 1) : 0;
 
-        if (n == 0 || n > REPLY_TEXT_MAX)
+        if (n == 0)
                 return -EBADMSG;
+        if (n > REPLY_TEXT_MAX)
+                return -E2BIG;
         t = json_tokener_new_ex(REPLY_DEPTH_MAX);
         if (!t)
                 return -ENOMEM;

@@ -2,9 +2,10 @@
  *
  * The daemon, all of it but its libvirt: what main.c makes, over the scripted host of load-host.c, and what
  * it takes: memory, CPU, how long it holds its loop. Says so, one object of JSON a line, whenever it is
- * asked by a line on standard input, ends when that does; or lives through so many hours of its own time.
+ * asked by a line on standard input, ends when that does; or lives through so many minutes of its own time.
  *
- *     load-hmvisord ROOT VMS [HOURS]
+ *     load-hmvisord ROOT VMS [MINUTES [AGENT]]   AGENT: what one guest has for an agent, as load-vm.c names
+ * them
  */
 #include <dirent.h>
 #include <inttypes.h>
@@ -26,7 +27,7 @@ typedef struct Samples {
         size_t n;
 } Samples;
 
-static Samples ticks, steps;   /* epochs of the manager, and core_step() alone */
+static Samples ticks, steps;   /* CPU time of the manager's epochs, and of core_step() alone */
 static usec_t longest;         /* time that the loop was held for one thing */
 static bool in_tick;
 
@@ -61,10 +62,10 @@ int __real_core_step(Core *c, const Inputs *in, usec_t now, OrderList *ret);
 int __wrap_core_step(Core *c, const Inputs *in, usec_t now, OrderList *ret);
 
 int __wrap_core_step(Core *c, const Inputs *in, usec_t now, OrderList *ret) {
-        usec_t began = usec_of(CLOCK_MONOTONIC_RAW);
+        usec_t began = usec_of(CLOCK_THREAD_CPUTIME_ID);
         int r = __real_core_step(c, in, now, ret);
 
-        sample_add(&steps, usec_of(CLOCK_MONOTONIC_RAW) - began);
+        sample_add(&steps, usec_of(CLOCK_THREAD_CPUTIME_ID) - began);
         in_tick = true;
         return r;
 }
@@ -123,9 +124,9 @@ static void report(Manager *m) {
         printf("{\"usec\":%" PRIu64 ",\"cpu_usec\":%" PRIu64 ",\"peers_usec\":%" PRIu64,
                usec_of(CLOCK_MONOTONIC), usec_of(CLOCK_PROCESS_CPUTIME_ID), c->peers_usec);
         printf(",\"rss_bytes\":%" PRIu64 ",\"anon_bytes\":%" PRIu64 ",\"tables_bytes\":%" PRIu64
-               ",\"heap_bytes\":%zu,\"fds\":%u",
+               ",\"peak_bytes\":%" PRIu64 ",\"heap_bytes\":%zu,\"fds\":%u",
                status_bytes("VmRSS"), status_bytes("RssAnon"), status_bytes("RssShmem"),
-               heap.uordblks + heap.hblkhd, count_fds());
+               status_bytes("VmHWM"), heap.uordblks + heap.hblkhd, count_fds());
         printf(",\"longest_usec\":%" PRIu64, longest);
         samples_print("tick", &ticks);
         samples_print("core_step", &steps);
@@ -134,11 +135,12 @@ static void report(Manager *m) {
         phases_print(m);
         printf(",\"calls_control\":%" PRIu64 ",\"calls_agent\":%" PRIu64 ",\"refused\":%" PRIu64
                ",\"timed_out\":%" PRIu64 ",\"orders\":%" PRIu64 ",\"resizes\":%" PRIu64
-               ",\"starts\":%" PRIu64 ",\"lapses\":%" PRIu64,
+               ",\"starts\":%" PRIu64 ",\"lapses\":%" PRIu64 ",\"hostile\":%" PRIu64,
                c->calls[0], c->calls[1], c->refused, c->timed_out, c->vms.orders, c->vms.resizes, c->starts,
-               c->vms.lapses);
-        printf(",\"wait_control_usec\":%" PRIu64 ",\"wait_agent_usec\":%" PRIu64, c->wait_max[0],
-               c->wait_max[1]);
+               c->vms.lapses, c->vms.hostile);
+        printf(",\"wait_control_usec\":%" PRIu64 ",\"wait_agent_usec\":%" PRIu64
+               ",\"wait_doubtful_usec\":%" PRIu64,
+               c->wait_max[LANE_CONTROL], c->wait_max[LANE_AGENT], c->wait_doubtful_max);
         printf(",\"market\":\"%s\",\"market_epoch\":%" PRIu64 ",\"trades\":%zu}\n",
                *market.reason ? market.reason : "on", market.epoch,
                manager_market_history(m, TRADE_HISTORY, &trades));
@@ -156,7 +158,7 @@ static int on_input(sd_event_source *s, int fd, uint32_t revents, void *userdata
 
 /* One turn of the loop; what it does there is timed. Returns 0 when there was nothing to do. */
 static int turn(sd_event *event, uint64_t timeout) {
-        usec_t began, peers = load_host_counters()->peers_usec, held;
+        usec_t began, cpu, peers = load_host_counters()->peers_usec, held;
         int r;
 
         r = sd_event_prepare(event);
@@ -165,19 +167,23 @@ static int turn(sd_event *event, uint64_t timeout) {
         if (r <= 0)
                 return r;
         began = usec_of(CLOCK_MONOTONIC_RAW);
+        cpu = usec_of(CLOCK_THREAD_CPUTIME_ID);
         r = sd_event_dispatch(event);
         held = usec_of(CLOCK_MONOTONIC_RAW) - began;
-        held -= MIN(held, load_host_counters()->peers_usec - peers);
+        cpu = usec_of(CLOCK_THREAD_CPUTIME_ID) - cpu;
+        peers = load_host_counters()->peers_usec - peers;
+        held -= MIN(held, peers);
+        cpu -= MIN(cpu, peers);
         longest = MAX(longest, held);
         if (in_tick)
-                sample_add(&ticks, held);
+                sample_add(&ticks, cpu);
         in_tick = false;
         return r < 0 ? r : 1;
 }
 
 /* A report each minute of its time, on nothing but the numbers: what is done in between is not printed. */
-static int live_through(sd_event *event, Manager *m, unsigned hours) {
-        usec_t end = usec_of(CLOCK_MONOTONIC) + hours * 3600 * USEC_PER_SEC, next = 0;
+static int live_through(sd_event *event, Manager *m, unsigned minutes) {
+        usec_t end = usec_of(CLOCK_MONOTONIC) + minutes * 60 * USEC_PER_SEC, next = 0;
         int r = 0;
 
         while (r >= 0 && usec_of(CLOCK_MONOTONIC) < end) {
@@ -192,7 +198,7 @@ static int live_through(sd_event *event, Manager *m, unsigned hours) {
         return r;
 }
 
-static int run(const char *root, size_t n_vms, unsigned hours) {
+static int run(const char *root, size_t n_vms, unsigned minutes, Agent hostile) {
         _cleanup_(sd_event_unrefp) sd_event *event = NULL;
         _cleanup_(manager_freep) Manager *m = NULL;
         _cleanup_(bus_freep) Bus *bus = NULL;
@@ -206,7 +212,8 @@ static int run(const char *root, size_t n_vms, unsigned hours) {
                 return r;
         }
         load_host_make(n_vms);
-        if (hours > 0)
+        load_host_make_hostile(hostile);
+        if (minutes > 0)
                 load_clock_take_over();
         r = sd_event_new(&event);
         if (r >= 0)
@@ -215,29 +222,30 @@ static int run(const char *root, size_t n_vms, unsigned hours) {
                 r = manager_set_config_root(m, root);
         if (r >= 0)
                 r = bus_new(event, m, &bus);
-        if (r >= 0 && hours == 0)
+        if (r >= 0 && minutes == 0)
                 r = sd_event_add_io(event, NULL, STDIN_FILENO, EPOLLIN, on_input, m);
         if (r < 0)
                 return r;
         report(m);   /* before it knows of any domain */
         load_host_connect();
-        if (hours > 0)
-                return live_through(event, m, hours);
+        if (minutes > 0)
+                return live_through(event, m, minutes);
         while ((r = turn(event, UINT64_MAX)) >= 0 && sd_event_get_state(event) != SD_EVENT_FINISHED)
                 ;
         return r == -ESTALE ? 0 : r;
 }
 
 int main(int argc, char *argv[]) {
-        unsigned hours = argc > 3 ? (unsigned) atoi(argv[3]) : 0;
+        unsigned minutes = argc > 3 ? (unsigned) atoi(argv[3]) : 0;
+        Agent hostile = argc > 4 ? agent_from_word(argv[4]) : AGENT_OURS;
         int r;
 
-        if (argc < 3) {
-                fprintf(stderr, "usage: load-hmvisord ROOT VMS [HOURS]\n");
+        if (argc < 3 || hostile == _AGENT_MAX) {
+                fprintf(stderr, "usage: load-hmvisord ROOT VMS [MINUTES [AGENT]]\n");
                 return 2;
         }
         setvbuf(stdin, NULL, _IONBF, 0);   /* what is read is what the loop was told of */
-        r = run(argv[1], (size_t) atoi(argv[2]), hours);
+        r = run(argv[1], (size_t) atoi(argv[2]), minutes, hostile);
         if (r < 0)
                 fprintf(stderr, "load-hmvisord: %s\n", strerror(-r));
         return r < 0;

@@ -25,12 +25,6 @@
 #define STEPS 10
 #define LIFE_USEC (60 * USEC_PER_SEC) /* a hot set moves, a guest stops or starts, swapping begins */
 
-typedef enum Lane {
-        LANE_CONTROL,
-        LANE_AGENT,
-        _LANE_MAX,
-} Lane;
-
 typedef struct Call Call;
 struct Call {
         Call *prev, *next;
@@ -99,8 +93,17 @@ static void answer_arm(Virt *v) {
         (void) sd_event_source_set_enabled(v->answer, next == UINT64_MAX ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
 }
 
+static usec_t call_usec(const Vm *vm, const Call *c) {
+        if (c->lane == LANE_CONTROL)
+                return CONTROL_USEC;
+        if (vm && vm->agent == AGENT_SILENT)
+                return c->timeout_sec * USEC_PER_SEC;
+        return vm && vm->agent == AGENT_LATE ? c->timeout_sec * USEC_PER_SEC - AGENT_USEC : AGENT_USEC;
+}
+
 /* As a worker takes it: the oldest one whose domain has none under way in the lane. */
 static bool call_start(Virt *v, Lane l, usec_t now) {
+        usec_t *wait_max;
         Call *c;
         Vm *vm = NULL;
 
@@ -119,11 +122,9 @@ static bool call_start(Virt *v, Lane l, usec_t now) {
         v->n_doubtful += c->doubtful;
         if (vm)
                 vm->busy[l] = true;
-        c->done = now + (l == LANE_CONTROL ? CONTROL_USEC
-                         : vm && vm->agent == AGENT_SILENT ? c->timeout_sec * USEC_PER_SEC
-                                                           : AGENT_USEC);
-        host.counters.wait_sum[l] += now - c->queued;
-        host.counters.wait_max[l] = MAX(host.counters.wait_max[l], now - c->queued);
+        c->done = now + call_usec(vm, c);
+        wait_max = c->doubtful ? &host.counters.wait_doubtful_max : &host.counters.wait_max[l];
+        *wait_max = MAX(*wait_max, now - c->queued);
         return true;
 }
 
@@ -337,6 +338,10 @@ void load_host_make(size_t n_vms) {
         }
 }
 
+void load_host_make_hostile(Agent agent) {
+        host.vms[4 % host.n].agent = agent;
+}
+
 int virt_new(sd_event *event, const char *uri, VirtEventHandler handler, void *userdata, Virt **ret) {
         Virt *v = calloc(1, sizeof(*v));
         int r;
@@ -377,7 +382,7 @@ Virt *virt_free(Virt *v) {
         sd_event_unref(v->event);
         free(v);
         for (size_t i = 0; i < host.n; i++)
-                vm_power_off(&host.vms[i]);
+                vm_done(&host.vms[i]);
         free(host.vms);
         vm_scripts_done();
         host.vms = NULL;

@@ -9,9 +9,16 @@
 #include "io/virt.h"
 #include "load-vm.h"
 
+typedef enum Lane {
+        LANE_CONTROL,
+        LANE_AGENT,
+        _LANE_MAX,
+} Lane;
+
 typedef struct LoadCounters {
-        uint64_t calls[2], refused;        /* by lane: hypervisor, agents; refused: a queue was full */
-        usec_t wait_sum[2], wait_max[2];   /* for a worker */
+        uint64_t calls[_LANE_MAX], refused;        /* refused: a queue was full */
+        /* for a worker; doubtful: of guests that did not answer, or were never asked */
+        usec_t wait_max[_LANE_MAX], wait_doubtful_max;
         uint64_t timed_out;                /* waited too long, or the guest said nothing */
         uint64_t starts;
         VmCounters vms;
@@ -20,6 +27,8 @@ typedef struct LoadCounters {
 
 /* To be called before manager_new(). */
 void load_host_make(size_t n_vms);
+/* One domain, of those that get orders, is what it should not be. */
+void load_host_make_hostile(Agent agent);
 /* Tells the manager of the connection and of all domains. */
 void load_host_connect(void);
 const LoadCounters *load_host_counters(void);

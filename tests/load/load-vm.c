@@ -194,7 +194,7 @@ static char *answer_agent(Vm *vm, const char *request) {
                 bool submitted = strstr(request, "submit") != NULL;
 
                 if (submitted)
-                        vm->counters->orders++;
+                        vm->counters->orders += vm->agent == AGENT_OURS;
                 else
                         vm->hot_in_dram = true;
                 r = asprintf(
@@ -213,6 +213,61 @@ static uint64_t device_number(const char *device, const char *name) {
         const char *p = strstr(device, name);
 
         return p ? strtoull(strchr(p, '>') + 1, NULL, 10) : 0;
+}
+
+Agent agent_from_word(const char *word) {
+        static const char *const words[_AGENT_MAX] = {
+                [AGENT_OURS] = "ours",     [AGENT_NONE] = "none", [AGENT_STOCK] = "stock",
+                [AGENT_SILENT] = "silent", [AGENT_NESTED] = "nested", [AGENT_HUGE] = "huge",
+                [AGENT_EAGER] = "eager",   [AGENT_OTHER] = "other", [AGENT_STALE] = "stale",
+                [AGENT_LATE] = "late",
+        };
+        Agent a = 0;
+
+        while (a < _AGENT_MAX && !streq(words[a], word))
+                a++;
+        return a;
+}
+
+/* As much as libvirt passes on: `head`, the piece over and over, `tail`. */
+static char *flood(const char *head, const char *piece, const char *tail) {
+        const size_t size = 4 * MIB;
+        char *text = malloc(size + 1);
+        size_t n = strlen(piece), used = strlen(head);
+
+        if (!text)
+                abort();
+        memcpy(text, head, used);
+        while (used + n + strlen(tail) <= size) {
+                memcpy(text + used, piece, n);
+                used += n;
+        }
+        strcpy(text + used, tail);
+        return text;
+}
+
+static char *answer_hostile(Vm *vm, const char *request) {
+        bool about_order = strstr(request, "migrate") != NULL;
+        char *text, *p;
+
+        vm->counters->hostile++;
+        if (vm->agent == AGENT_NESTED)
+                return flood("{\"return\":", "[{\"a\":", "");
+        if (vm->agent == AGENT_HUGE)
+                return flood("{\"return\":{\"version\":\"1\",\"order\":1,\"state\":\"done\",\"nodes\":[0",
+                             ",1", "]}}");
+        text = answer_agent(vm, request);
+        if (vm->agent == AGENT_STALE) {
+                char *last = vm->last_answer;
+
+                vm->last_answer = text;
+                return last ?: strdup("{\"return\":{}}");
+        }
+        if (about_order && vm->agent == AGENT_OTHER && (p = strstr(text, "\"order\":")))
+                p[8] = p[8] == '9' ? '8' : '9';
+        if (about_order && vm->agent == AGENT_EAGER && (p = strstr(text, "\"done\"")))
+                memcpy(p, "\"busy\"", 6);
+        return text;
 }
 
 static void update_device(Vm *vm, const char *request) {
@@ -234,8 +289,10 @@ char *vm_answer(Vm *vm, Kind kind, const char *request, int *fd, Outcome *o) {
         case QMP:
                 return answer_qmp(vm, request, fd);
         case AGENT:
-                if (vm->agent == AGENT_OURS)
+                if (vm->agent == AGENT_OURS || vm->agent == AGENT_LATE)
                         return answer_agent(vm, request);
+                if (vm->agent >= AGENT_NESTED)
+                        return answer_hostile(vm, request);
                 if (vm->agent == AGENT_SILENT)
                         *o = (Outcome){ OUTCOME_TIMED_OUT, "the guest does not answer" };
                 else
@@ -309,6 +366,11 @@ void vm_power_off(Vm *vm) {
         if (vm->table >= 0)
                 close(vm->table);
         vm->table = -EBADF;
+}
+
+void vm_done(Vm *vm) {
+        vm_power_off(vm);
+        free(vm->last_answer);
 }
 
 void vm_make(Vm *vm, size_t index, VmCounters *counters) {

@@ -22,6 +22,13 @@ typedef enum Agent {
         AGENT_NONE,        /* nothing is connected */
         AGENT_STOCK,       /* does not know our commands */
         AGENT_SILENT,
+        AGENT_NESTED,      /* from here on they answer at once: 4 MiB of nested JSON */
+        AGENT_HUGE,        /* 4 MiB of what it should be, with an array that is far too long */
+        AGENT_EAGER,       /* its orders go on for ever */
+        AGENT_OTHER,       /* tells of another order */
+        AGENT_STALE,       /* one answer behind, as one that answered twice */
+        AGENT_LATE,        /* what it should, just before nobody waits for it any more */
+        _AGENT_MAX,
 } Agent;
 
 typedef struct Script {
@@ -33,6 +40,7 @@ typedef struct Script {
 
 typedef struct VmCounters {
         uint64_t orders, resizes;
+        uint64_t hostile;          /* answers of guests that are */
         uint64_t lapses;           /* of leases: tracking was not renewed in time */
 } VmCounters;
 
@@ -50,6 +58,7 @@ typedef struct Vm {
         usec_t renewed;
         bool hot_in_dram;
         uint64_t swapped, swap_ns;
+        char *last_answer;         /* of AGENT_STALE */
 
         unsigned life;             /* how often it was another one, or another incarnation */
         int id;                    /* -1: off */
@@ -69,4 +78,7 @@ void vm_power_off(Vm *vm);
 char *vm_answer(Vm *vm, Kind kind, const char *request, int *fd, Outcome *o);
 /* A second of its life: it writes, and swaps. */
 void vm_live(Vm *vm, usec_t now);
+void vm_done(Vm *vm);
 void vm_scripts_done(void);
+/* _AGENT_MAX: no such word. */
+Agent agent_from_word(const char *word);

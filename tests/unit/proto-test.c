@@ -240,6 +240,20 @@ static void test_agent_garbage(void **state) {
         assert_int_equal(agent_reply_parse_stats("{\"return\":{\"nodes\":{}}}", &stats, &o), -EIO);
 }
 
+/* What is longer than any answer of ours is not even parsed: its values would take many times its size. */
+static void test_agent_flood(void **state) {
+        static char text[REPLY_TEXT_MAX + 2];
+        AgentStats stats;
+        Outcome o = {};
+
+        strcpy(text, "{\"return\":{\"nodes\":[]}}");
+        memset(text + strlen(text), ' ', REPLY_TEXT_MAX - strlen(text));
+        assert_int_equal(agent_reply_parse_stats(text, &stats, &o), 0);
+        text[REPLY_TEXT_MAX] = ' ';
+        assert_int_equal(agent_reply_parse_stats(text, &stats, &o), -EIO);
+        assert_non_null(strstr(o.text, "64 KiB"));
+}
+
 static void test_agent_prepared_and_stats(void **state) {
         AgentPrepared p;
         AgentStats s;
@@ -333,6 +347,7 @@ int main(void) {
                 cmocka_unit_test(test_agent_requests),
                 cmocka_unit_test(test_agent_status),
                 cmocka_unit_test(test_agent_garbage),
+                cmocka_unit_test(test_agent_flood),
                 cmocka_unit_test(test_agent_prepared_and_stats),
                 cmocka_unit_test(test_ramblock),
                 cmocka_unit_test(test_copy_text),
