@@ -288,8 +288,11 @@ void source_reply(Source *s, const Outcome *failure, const char *text, usec_t no
         if (r < 0 && !s->stopping)
                 source_fail(s, o.code, o.text, now);
         else if (r >= 0 && asked == REQUEST_GETFD) {
-                if (s->next == REQUEST_GETFD)   /* else restarted meanwhile */
+                if (s->next == REQUEST_GETFD) {   /* else restarted meanwhile */
                         s->next = REQUEST_START;
+                        close(s->fd);             /* QEMU has it, and we the mapping */
+                        s->fd = -EBADF;
+                }
         } else if (r >= 0) {
                 s->have_status = true;
                 on_status(s, asked, now);
