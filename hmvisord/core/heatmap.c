@@ -81,7 +81,7 @@ static int range_init(HeatRange *r, const RangeFacts *facts, uint32_t slot, bool
 /* A range that stays as it is hands its heat over as a whole, so that a large guest of which a small device
  * changes needs no memory twice. */
 int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges) {
-        Heatmap fresh = { 0 };
+        Heatmap fresh = { .epoch = m->epoch };
 
         fresh.ranges = calloc(MAX(n_ranges, 1U), sizeof(*fresh.ranges));
         if (!fresh.ranges)
@@ -169,18 +169,27 @@ static bool chunk_take_part(Chunk *to, const uint8_t *from, size_t n) {
         return chunk_take(to, bytes);
 }
 
+/* What an epoch does to heat. */
+typedef struct Ageing {
+        uint8_t samples;
+        uint16_t scale; /* ceil(255 * 256 / samples) */
+        uint8_t stays;  /* heat up to this does not fall in this epoch */
+} Ageing;
+
 /* heat' = heat + (seen - heat) / 8, where seen = 255 * written / samples. Rounded down while the frame is
- * not written, so that heat ends at 0; up where it is, so that a steady writer ends at exactly `seen`. scale
- * is ceil(255 * 256 / samples): the product stays below 2^16, and all lanes are 16 bits wide. */
-static inline void chunk_update(uint8_t *heat, const Chunk *chunk, uint8_t samples, uint16_t scale) {
+ * not written, so that heat ends at 0; up where it is, so that a steady writer ends at exactly `seen`. With
+ * that scale the product stays below 2^16, and all lanes are 16 bits wide. */
+static inline void chunk_update(uint8_t *heat, const Chunk *chunk, Ageing age) {
         const uint8_t *counters = (const uint8_t *) chunk;
 
         for (size_t i = 0; i < HEAT_CHUNK; i++) {
-                uint8_t written = MIN(counters[i], samples);
-                uint16_t seen = (uint16_t) (written * scale) >> 8;
+                uint8_t written = MIN(counters[i], age.samples);
+                uint16_t seen = (uint16_t) (written * age.scale) >> 8;
                 uint16_t up = written ? HEAT_MEMORY - 1 : 0;
+                uint8_t aged =
+                        (uint8_t) ((uint16_t) (heat[i] * (HEAT_MEMORY - 1) + seen + up) / HEAT_MEMORY);
 
-                heat[i] = (uint8_t) ((uint16_t) (heat[i] * (HEAT_MEMORY - 1) + seen + up) / HEAT_MEMORY);
+                heat[i] = heat[i] <= age.stays ? MAX(heat[i], aged) : aged;
         }
 }
 
@@ -212,8 +221,7 @@ static inline bool chunk_count(const uint8_t *heat, Lanes lanes) {
         return any != 0;
 }
 
-static void range_update(HeatRange *r, const uint8_t *counters, uint8_t samples, uint64_t *histogram) {
-        uint16_t scale = (uint16_t) ((255 * 256 + samples - 1) / samples);
+static void range_update(HeatRange *r, const uint8_t *counters, Ageing age, uint64_t *histogram) {
         uint64_t cold = r->n_pages;
         Lanes lanes = { 0 };
 
@@ -229,7 +237,7 @@ static void range_update(HeatRange *r, const uint8_t *counters, uint8_t samples,
                         any = chunk_take_part(&seen, counters + at, r->n_pages - at);
                 if (!any && !live)
                         continue;
-                chunk_update(r->heat + at, &seen, samples, scale);
+                chunk_update(r->heat + at, &seen, age);
                 any = chunk_count(r->heat + at, lanes);
                 if (any != live)
                         range_mark_live(r, chunk, any);
@@ -243,10 +251,13 @@ static void range_update(HeatRange *r, const uint8_t *counters, uint8_t samples,
 }
 
 void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
+        Ageing age = { .samples = (uint8_t) samples_bound(samples) };
+
+        age.scale = (uint16_t) ((255 * 256 + age.samples - 1) / age.samples);
+        age.stays = ++m->epoch % HEAT_TAIL_EPOCHS == 0 ? 0 : HEAT_TAIL;
         memset(m->histogram, 0, sizeof(m->histogram));
         for (size_t i = 0; i < m->n_ranges; i++)
-                range_update(&m->ranges[i], ranges[i].counters, (uint8_t) samples_bound(samples),
-                             m->histogram[m->ranges[i].slot]);
+                range_update(&m->ranges[i], ranges[i].counters, age, m->histogram[m->ranges[i].slot]);
 }
 
 /* Calls for the part of [gfn, gfn + n_pages) that lies in each range. */

@@ -5,7 +5,8 @@
  *
  * Heat is the share of recent samples in which a frame was found written, 0..255: an exponentially weighted
  * mean over about HEAT_MEMORY epochs. A frame written in every sample approaches 255; one that is never
- * written again reaches 0.
+ * written again reaches 0, the last HEAT_TAIL more slowly: that tells what is written now and then from what
+ * never is, or each would take the other's place time and again.
  */
 #pragma once
 
@@ -14,6 +15,8 @@
 
 #define HEAT_VALUES 256
 #define HEAT_MEMORY 8 /* weight of one epoch is 1/8: half of the heat is gone after 5 epochs */
+#define HEAT_TAIL 16      /* heat of one sighting at two samples an epoch; from there on down */
+#define HEAT_TAIL_EPOCHS 4 /* ... by 1 in so many epochs: a sighting is remembered for about a minute */
 #define HEAT_CHUNK 64 /* frames whose heat fills a cache line: cold ones are passed over together */
 
 typedef struct HeatRange {
@@ -30,6 +33,7 @@ typedef struct Heatmap {
         size_t n_ranges;
         uint32_t cells[CELLS_MAX]; /* slot -> cell */
         size_t n_cells;
+        uint32_t epoch;
         uint64_t histogram[CELLS_MAX][HEAT_VALUES]; /* pages per slot and heat */
         PageRange *barred; /* not to be promoted for now: ascending, without overlap */
         size_t n_barred;

@@ -74,12 +74,15 @@ static void test_heat_decays_to_nothing(void **state) {
         memset(counters, 0, sizeof(counters));
         assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
         heatmap_set_heat(&m, 0, PAGES, 255);
-        for (unsigned i = 0; i < 40; i++) {
+        for (unsigned i = 0; i < 90; i++) {
                 heatmap_update(&m, &r, 10);
-                assert_true(heatmap_get_heat(&m, 7) < last || last == 0);
+                assert_true(heatmap_get_heat(&m, 7) < last || last <= HEAT_TAIL);
+                assert_in_range(heatmap_get_heat(&m, 7), MAX(last - 32, 0), last);
                 last = heatmap_get_heat(&m, 7);
                 if (i == 5)
                         assert_in_range(last, 100, 140); /* half after five to six epochs */
+                if (i == 60)
+                        assert_in_range(last, 1, HEAT_TAIL / 2); /* the tail is long, and then it ends */
         }
         assert_int_equal(last, 0);
         assert_counted(&m);
@@ -105,7 +108,9 @@ static void test_update_of_arbitrary_counters(void **state) {
                                               ? (uint8_t) (random >> 16)
                                               : 0;
                         c = MIN(counters[i], samples);
-                        expected[i] = (uint8_t) ((expected[i] * 7U + (c * scale >> 8) + (c ? 7 : 0)) / 8);
+                        if (c > 0 || expected[i] > HEAT_TAIL || (epoch + 1) % HEAT_TAIL_EPOCHS == 0)
+                                expected[i] =
+                                        (uint8_t) ((expected[i] * 7U + (c * scale >> 8) + (c ? 7 : 0)) / 8);
                 }
                 heatmap_update(&m, &r, samples);
                 assert_memory_equal(m.ranges[0].heat, expected, PAGES);
