@@ -114,6 +114,7 @@ struct Domain {
         Source *source;                /* both: while it runs bound */
         Effort effort;                 /* how much of the time the source tracks */
         usec_t balanced_since;         /* the core has found nothing to move since then; 0: it has */
+        Decision balanced;             /* and what it found then */
         AgentLink *agent;
         bool agent_connected;
         bool held;                     /* its counters are ours in this epoch */

@@ -139,21 +139,6 @@ void order_carry(Domain *d, const Order *order) {
         (void) carriers[order->dry_run](d, order);
 }
 
-/* Since when there has been nothing, or next to nothing, to move: an order for a sixteenth of what is hot on
- * DRAM already is not worth tracking all the time. What belongs to an order, and resting, changes nothing.
- */
-static void balance_note(Domain *d, const Decision *decision) {
-        Verdict v = decision->verdict;
-
-        if (v == VERDICT_BUSY || v == VERDICT_SETTLING || v == VERDICT_NO_SAMPLES)
-                return;
-        if (v != VERDICT_BALANCED &&
-            (v != VERDICT_ORDERED || decision->promote_pages > decision->hot_dram_pages / 16))
-                d->balanced_since = 0;
-        else if (d->balanced_since == 0)
-                d->balanced_since = manager_now(d->manager);
-}
-
 /* Epochs in which tracking rests as it should say nothing, and neither does the same verdict once more. */
 void decision_keep(Domain *d, const Decision *decision) {
         const KeptDecision *last = &d->decisions[(d->n_decisions + DECISIONS_KEPT - 1) % DECISIONS_KEPT];
@@ -163,7 +148,7 @@ void decision_keep(Domain *d, const Decision *decision) {
 
         if (rests)
                 return;
-        balance_note(d, decision);
+        decision_note_balance(decision, &d->balanced_since, &d->balanced);
         if (d->n_decisions > 0 && decision->verdict == last->decision.verdict && decision->order == 0)
                 return;
         k = &d->decisions[d->n_decisions++ % DECISIONS_KEPT];

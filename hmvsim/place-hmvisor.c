@@ -10,10 +10,9 @@
 #include "place.h"
 
 #define HALVES 2            /* samples a second: SampleInterval=500ms */
-#define BALANCED_SECONDS 10 /* as manager-domain.c: until tracking is a watch only */
+#define BALANCED_USEC (10 * USEC_PER_SEC) /* as manager-domain.c: until tracking is a watch only */
 #define WATCH_ON_HALVES 8
 #define WATCH_OFF_HALVES 24
-#define ENOUGH_BALANCE 16   /* an order for less than this part of what is hot in DRAM counts as balance */
 #define PAGES_PER_EPOCH 15000 /* that a guest moves in a second: measured, DAMON's one-shots */
 #define KERNEL_PART 32      /* of DRAM are the guest kernel's own frames, beside the trace's pages */
 #define FREE_PART 16        /* of slow memory are free frames, as many more */
@@ -27,8 +26,8 @@ typedef struct Self {
         uint64_t half;          /* half seconds since the start */
         uint64_t phase_end;     /* of the watch's on or off part */
         bool off;
-        bool balanced;
-        size_t balanced_since;
+        usec_t balanced_since; /* 0: it is not */
+        Decision balanced;
 } Self;
 
 static void self_done(void *state) {
@@ -93,25 +92,13 @@ static bool self_sample(Self *h, bool rests) {
         return true;
 }
 
-/* As the manager's balance_note() and domain_set_effort(). */
-static void self_note(Self *h, const OrderList *list, size_t second) {
+/* As the manager does, in domain_set_effort(). */
+static void self_note(Self *h, const OrderList *list, usec_t now) {
         bool watches;
 
-        for (size_t i = 0; i < list->n_decisions; i++) {
-                const Decision *d = &list->decisions[i];
-
-                if (d->verdict == VERDICT_BUSY || d->verdict == VERDICT_SETTLING ||
-                    d->verdict == VERDICT_NO_SAMPLES)
-                        continue;
-                if (d->verdict != VERDICT_BALANCED &&
-                    (d->verdict != VERDICT_ORDERED || d->promote_pages > d->hot_dram_pages / ENOUGH_BALANCE))
-                        h->balanced = false;
-                else if (!h->balanced) {
-                        h->balanced = true;
-                        h->balanced_since = second;
-                }
-        }
-        watches = h->balanced && second >= h->balanced_since + BALANCED_SECONDS;
+        for (size_t i = 0; i < list->n_decisions; i++)
+                decision_note_balance(&list->decisions[i], &h->balanced_since, &h->balanced);
+        watches = h->balanced_since > 0 && now >= h->balanced_since + BALANCED_USEC;
         if (watches != h->watches) {
                 h->watches = watches;
                 h->logging = h->off = false;
@@ -142,7 +129,7 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         r = core_step(h->core, &in, second * h->host.epoch_usec, &list);
         if (r < 0)
                 return r;
-        self_note(h, &list, second);
+        self_note(h, &list, second * USEC_PER_SEC);
         if (list.n_orders > 0)
                 guest_submit(&h->guest, &list.orders[0]);
         order_list_done(&list);

@@ -69,6 +69,22 @@ int decision_describe(const Decision *d, char *buf, size_t size) {
         return snprintf(buf, size, "no decision");
 }
 
+#define BALANCE_PART 16 /* what is less than this part of the hot pages in DRAM changes nothing */
+
+/* What belongs to an order, and an epoch without samples, says nothing. */
+void decision_note_balance(const Decision *d, usec_t *since, Decision *then) {
+        uint64_t little = d->hot_dram_pages / BALANCE_PART;
+
+        if (d->verdict == VERDICT_BUSY || d->verdict == VERDICT_SETTLING || d->verdict == VERDICT_NO_SAMPLES)
+                return;
+        if (d->verdict != VERDICT_BALANCED && (d->verdict != VERDICT_ORDERED || d->promote_pages > little))
+                *since = 0;
+        else if (*since == 0 || d->hot_slow_pages > then->hot_slow_pages + little) {
+                *since = d->when;
+                *then = *d;
+        }
+}
+
 void order_list_done(OrderList *l) {
         for (size_t i = 0; i < l->n_orders; i++) {
                 free(l->orders[i].promote.ranges);

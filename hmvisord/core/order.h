@@ -79,4 +79,10 @@ const char *verdict_to_string(Verdict v); /* "ordered", "warming-up", ... */
 /* One line for people, with figures: "promoted nothing: 312 hot pages on slow memory, fewer than ..." */
 int decision_describe(const Decision *d, char *buf, size_t size);
 
+/* Takes note, from decision to decision, of since when placement has been at rest: nothing to move, or so
+ * little that it changes nothing. *since: 0 when it is not. *then: the decision with which it came to rest,
+ * to be kept for the next call; where more pages are hot on slow memory since, the hot set has moved, though
+ * nothing in DRAM is cold enough yet, and the rest begins anew. */
+void decision_note_balance(const Decision *d, usec_t *since, Decision *then);
+
 void order_list_done(OrderList *l); /* frees all lists within; l itself is the caller's */
