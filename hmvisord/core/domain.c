@@ -77,14 +77,15 @@ static AckFacts ack_bound(const AckFacts *ack, const Order *o) {
         return bound;
 }
 
-/* Gives the front of a list a heat. Returns the frame behind the last one. */
-static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pages, uint8_t heat) {
+/* Gives the front of a list a heat, or (HEAT_VALUES) leaves it. Returns the frame behind the last one. */
+static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pages, uint32_t heat) {
         uint64_t next = 0;
 
         for (size_t i = 0; i < l->n_ranges && n_pages > 0; i++) {
                 uint64_t n = MIN(l->ranges[i].n_pages, n_pages);
 
-                heatmap_set_heat(m, l->ranges[i].gfn, n, heat);
+                if (heat < HEAT_VALUES)
+                        heatmap_set_heat(m, l->ranges[i].gfn, n, (uint8_t) heat);
                 next = l->ranges[i].gfn + n;
                 n_pages -= n;
         }
@@ -107,15 +108,27 @@ static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
                 list_front_set_heat(&d->heatmap, &o->promote, MIN(tried, o->promote.n_pages), 0);
         tried -= MIN(tried, ack->promoted_pages);
         next = list_front_set_heat(&d->heatmap, &o->demote, lost ? 0 : MIN(tried, o->demote.n_pages),
-                                   d->least_heat);
+                                   ack->promoted_pages > 0 ? d->least_heat : HEAT_VALUES);
         if (next > 0)
                 d->demote_from = next;
+}
+
+/* Cold DRAM pages that were asked for and gave no room: the kernel's own, free ones that it keeps in
+ * reserve. They look cold for ever, and without them there was nothing to displace. */
+static uint64_t ack_stuck_pages(const AckFacts *ack, const Order *o) {
+        uint64_t stuck = 0;
+
+        if (ack->state != ACK_DONE || ack->skipped_pages[SKIP_NO_ROOM] <= o->promote.n_pages / 4 * 3)
+                return 0;
+        for (size_t i = 0; i < _SKIP_MAX; i++)
+                stuck += i == SKIP_NO_ROOM || i == SKIP_ALREADY_THERE ? 0 : ack->skipped_pages[i];
+        return MIN(stuck, o->demote.n_pages);
 }
 
 /* The end of an order, however it came. */
 static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFacts *ack, bool lost) {
         uint64_t ordered = d->under_way.promote.n_pages;
-        uint64_t refused = ordered - ack->promoted_pages;
+        uint64_t refused = ordered - ack->promoted_pages, stuck = ack_stuck_pages(ack, &d->under_way);
         int r = 0;
 
         d->totals.promoted_pages += ack->promoted_pages;
@@ -126,8 +139,12 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
                 d->totals.failed_orders++;
 
         /* An order of which next to nothing was moved is not repeated soon; and where that was not for want
-         * of room, its pages are not asked for again for a while. */
-        if (ack->promoted_pages < ordered / 8 + 1) {
+         * of room, its pages are not asked for again for a while. Where it was, and as many cold pages as it
+         * needed are stuck, the next order reckons without those, and need not wait. */
+        if (ack->promoted_pages < ordered / 8 + 1 && stuck >= refused && stuck > d->stuck_pages) {
+                d->stuck_pages = stuck;
+                d->stuck_epochs_left = BAR_EPOCHS;
+        } else if (ack->promoted_pages < ordered / 8 + 1) {
                 d->backoff = MIN(d->backoff + 1, (unsigned) BACKOFF_MAX);
                 refused -= MIN(refused, ack->skipped_pages[SKIP_NO_ROOM]);
                 if (ack->state == ACK_DONE && refused > ordered / 4 * 3) {
@@ -163,6 +180,8 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy) {
                 domain_set_state(d, DOMAIN_READY);
         if (d->bar_epochs_left > 0 && --d->bar_epochs_left == 0)
                 heatmap_unbar(&d->heatmap);
+        if (d->stuck_epochs_left > 0 && --d->stuck_epochs_left == 0)
+                d->stuck_pages = 0;
 }
 
 int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
@@ -205,6 +224,7 @@ static bool question_ask(const Domain *d, const DomainFacts *facts, PlanQuestion
         uint64_t largest_slow = 0;
         PlanQuestion q = {
                 .heatmap = &d->heatmap,
+                .stuck_pages = d->stuck_pages,
                 .hot_heat = facts->policy.hot_heat,
                 .hysteresis = facts->policy.hysteresis,
                 .samples = facts->samples,

@@ -16,7 +16,7 @@
         (60 * USEC_PER_SEC) /* several times the longest deadline that orders are sent with */
 #define BACKOFF_MAX 6       /* doublings: at most 64 times the usual pause */
 #define HEAT_KEEPS_USEC (60 * USEC_PER_SEC) /* without new samples: tracking rests for less than that */
-#define BAR_EPOCHS 60       /* pages that a guest would not move are asked for again after */
+#define BAR_EPOCHS 60       /* pages that a guest would or could not move are asked for again after */
 
 typedef enum DomainState {
         DOMAIN_WARMING,  /* until warmup_epochs have been seen */
@@ -44,6 +44,8 @@ typedef struct Domain {
         uint64_t epochs_left;     /* while DOMAIN_SETTLING */
         unsigned backoff;         /* doublings of the pause after an order */
         uint64_t bar_epochs_left; /* until barred pages may be asked for again */
+        uint64_t stuck_pages;     /* cold DRAM pages that the guest could not move */
+        uint64_t stuck_epochs_left; /* until they are asked for again */
         uint64_t demote_from;     /* frame at which the next demote list starts */
 
         Wish wish; /* what it would trade; of a domain in the market only */

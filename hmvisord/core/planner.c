@@ -33,6 +33,15 @@ static void histogram_remove_barred(uint64_t *from, const Heatmap *m, const uint
         }
 }
 
+static void histogram_remove_coldest(uint64_t *from, uint64_t n_pages) {
+        for (uint32_t h = 0; h < HEAT_VALUES && n_pages > 0; h++) {
+                uint64_t n = MIN(from[h], n_pages);
+
+                from[h] -= n;
+                n_pages -= n;
+        }
+}
+
 /* The least heat among the hottest `room` pages of all, but never below `least`. Pages that share this heat
  * may be more than there is room for: heat_to_displace() keeps them from displacing each other. */
 static uint32_t threshold_by_size(const Plan *plan, uint64_t room, uint32_t least) {
@@ -83,6 +92,7 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
                 in_ranges += ret->dram[h];
         if (in_ranges > q->dram_pages)
                 ret->dram[0] -= MIN(in_ranges - q->dram_pages, ret->dram[0]);
+        histogram_remove_coldest(ret->dram, q->stuck_pages);
 
         /* More than two sightings more than the displaced page, whatever the policy: fewer are chance, or
          * one burst of writes that a sample cut in two. */

@@ -16,6 +16,7 @@ typedef struct PlanQuestion {
         const Heatmap *heatmap;
         uint32_t dram_cell;  /* to which pages are promoted, and from which they are demoted */
         uint64_t dram_pages; /* its size now; its ranges may hold more (memory not plugged) */
+        uint64_t stuck_pages; /* of its cold ones, which the guest could not move: they give no room */
         uint32_t slow_cells[CELLS_MAX];
         size_t n_slow_cells;
         uint32_t hot_heat; /* 0: by the size of the DRAM cell */

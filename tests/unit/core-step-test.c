@@ -230,6 +230,74 @@ static void test_refused_pages_are_barred(void **state) {
         assert_in_range(pause, BAR_EPOCHS - 2, BAR_EPOCHS + 2);
 }
 
+/* All of DRAM is hot but for frames that the guest cannot move: it is at rest without them, not backed off,
+ * and the next order comes as soon as something else gets cold. */
+static void test_stuck_pages_give_no_room(void **state) {
+        Rig *g = *state;
+
+        memset(g->counters, 10, DRAM - HOT);
+        assert_int_equal(steps_until_order(g, 3), 3);
+        g->ack.skipped_pages[SKIP_NO_ROOM] = g->ack.skipped_pages[SKIP_UNMOVABLE] = HOT;
+        acknowledge(g, g->order, ACK_DONE);
+        assert_int_equal(steps_until_order(g, 20), 0);
+        assert_int_equal(g->decision.verdict, VERDICT_BALANCED);
+        memset(g->counters, 0, 200);
+        assert_in_range(steps_until_order(g, 20), 5, 15);
+        assert_true(g->decision.promote_pages <= 200);
+
+        /* The same once more explains nothing: it is asked again, but later. */
+        g->ack.skipped_pages[SKIP_NO_ROOM] = g->decision.promote_pages;
+        acknowledge(g, g->order, ACK_DONE);
+        step(g);
+        assert_int_equal(g->order, 0);
+        assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
+        assert_in_range(steps_until_order(g, 20), 1, 4);
+}
+
+/* They are asked for again: memory that was pinned may be free by now. */
+static void test_stuck_pages_are_tried_again(void **state) {
+        Rig *g = *state;
+
+        memset(g->counters, 10, DRAM - HOT);
+        assert_int_equal(steps_until_order(g, 3), 3);
+        g->ack.skipped_pages[SKIP_NO_ROOM] = g->ack.skipped_pages[SKIP_PINNED] = HOT;
+        acknowledge(g, g->order, ACK_DONE);
+        assert_in_range(steps_until_order(g, 1000), BAR_EPOCHS - 2, BAR_EPOCHS + 2);
+}
+
+static void test_balance_is_noted(void **state) {
+        Decision d = { .verdict = VERDICT_RATE_CAPPED, .when = 1, .hot_dram_pages = 1600 }, then = { 0 };
+        usec_t since = 0;
+
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 0);
+        d.verdict = VERDICT_BALANCED;
+        d.when = 2;
+        d.hot_slow_pages = 500;
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 2);
+        for (d.when = 3; d.when < 10; d.when++) { /* resting, and a little more or less, change nothing */
+                d.verdict = d.when % 2 ? VERDICT_NO_SAMPLES : VERDICT_BALANCED;
+                d.hot_slow_pages = d.when % 2 ? 0 : 590;
+                decision_note_balance(&d, &since, &then);
+                assert_int_equal(since, 2);
+        }
+        d.verdict = VERDICT_ORDERED;
+        d.promote_pages = 100;
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 2);
+        d.promote_pages = 101;
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 0);
+        d.verdict = VERDICT_BALANCED;
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 10);
+        d.when = 11;
+        d.hot_slow_pages = 590 + 101; /* other pages are hot now */
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 11);
+}
+
 static void assert_refused(Rig *g) {
         OrderList list = { .n_orders = 77 };
         DomainTotals before = { 0 }, after = { 0 };
@@ -483,6 +551,9 @@ int main(void) {
                 WITH_RIG(test_lying_acknowledgements),
                 WITH_RIG(test_back_off),
                 WITH_RIG(test_refused_pages_are_barred),
+                WITH_RIG(test_stuck_pages_give_no_room),
+                WITH_RIG(test_stuck_pages_are_tried_again),
+                cmocka_unit_test(test_balance_is_noted),
                 WITH_RIG(test_contract),
                 WITH_RIG(test_absurd_values),
                 WITH_RIG(test_domains_come_and_go),
