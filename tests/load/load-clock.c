@@ -69,6 +69,11 @@ void load_clock_take_over(void) {
         ours = true;
 }
 
+void load_clock_set(int64_t later_sec) {
+        base_ns[CLOCK_REALTIME] += (uint64_t) later_sec * NSEC;
+        base_ns[CLOCK_REALTIME_COARSE] += (uint64_t) later_sec * NSEC;
+}
+
 bool load_clock_jump(void) {
         const struct itimerspec soon = { .it_value.tv_nsec = 1 };
         uint64_t next = UINT64_MAX;

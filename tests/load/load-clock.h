@@ -9,5 +9,7 @@
 #include "base/cleanup.h"
 
 void load_clock_take_over(void);
+/* Sets the time of day, as an administrator does. */
+void load_clock_set(int64_t later_sec);
 /* Jumps to the next timer. Returns false when there is none. */
 bool load_clock_jump(void);

@@ -21,6 +21,7 @@
 #include "manager.h"
 
 #define SAMPLES_MAX 100000
+#define YEAR_SEC (INT64_C(365) * 86400)
 
 typedef struct Samples {
         uint32_t usec[SAMPLES_MAX];
@@ -30,6 +31,7 @@ typedef struct Samples {
 static Samples ticks, steps;   /* CPU time of the manager's epochs, and of core_step() alone */
 static usec_t longest;         /* time that the loop was held for one thing */
 static bool in_tick;
+static bool clock_is_set;      /* to another time of day, each minute */
 
 static usec_t usec_of(clockid_t clock) {
         struct timespec t;
@@ -184,7 +186,7 @@ static int turn(sd_event *event, uint64_t timeout) {
 /* A report each minute of its time, on nothing but the numbers: what is done in between is not printed. */
 static int live_through(sd_event *event, Manager *m, unsigned minutes) {
         usec_t end = usec_of(CLOCK_MONOTONIC) + minutes * 60 * USEC_PER_SEC, next = 0;
-        int r = 0;
+        int n = 0, r = 0;
 
         while (r >= 0 && usec_of(CLOCK_MONOTONIC) < end) {
                 r = turn(event, 0);
@@ -193,6 +195,8 @@ static int live_through(sd_event *event, Manager *m, unsigned minutes) {
                 if (usec_of(CLOCK_MONOTONIC) < next)
                         continue;
                 report(m);
+                if (clock_is_set)
+                        load_clock_set(++n % 2 ? 3 * YEAR_SEC : -4 * YEAR_SEC);
                 next = usec_of(CLOCK_MONOTONIC) + 60 * USEC_PER_SEC;
         }
         return r;
@@ -239,6 +243,10 @@ int main(int argc, char *argv[]) {
         unsigned minutes = argc > 3 ? (unsigned) atoi(argv[3]) : 0;
         Agent hostile = argc > 4 ? agent_from_word(argv[4]) : AGENT_OURS;
         int r;
+
+        clock_is_set = argc > 4 && streq(argv[4], "clock");
+        if (clock_is_set)
+                hostile = AGENT_NONE;
 
         if (argc < 3 || hostile == _AGENT_MAX) {
                 fprintf(stderr, "usage: load-hmvisord ROOT VMS [MINUTES [AGENT]]\n");
