@@ -366,8 +366,8 @@ static json_object *text_parse(const char *text, size_t n, bool strict, enum jso
         struct json_tokener *tokener = json_tokener_new_ex(JSON_DEPTH_MAX);
         json_object *o = NULL;
 
-        *ret_error = json_tokener_error_depth;
-        if (!tokener || n > INT32_MAX)
+        *ret_error = json_tokener_error_size;
+        if (!tokener || n > COMMAND_REQUEST_MAX)
                 goto finish;
         if (strict)
                 json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
@@ -425,6 +425,7 @@ int commands_handle(Commands *c, const char *request, size_t n, usec_t now, char
                         return COMMAND_INFO; /* perhaps in a form that only the stock agent understands */
                 *ret_reply = commands_error("GenericError", "malformed request: %s",
                                             o ? "'execute' is missing" :
+                                            n > COMMAND_REQUEST_MAX ? "it has more than 1 MiB" :
                                             error == json_tokener_error_parse_number ?
                                                 "a number is malformed or beyond 64 bits" :
                                                 json_tokener_error_desc(error));
@@ -484,6 +485,10 @@ char *commands_answer_alone(const char *request, size_t n) {
         const char *name;
         char *line, *marked;
 
+        if (n > COMMAND_REQUEST_MAX)
+                return commands_error("GenericError",
+                                      "qemu-guest-agent is not running in the guest, which so long a "
+                                      "request needs; start qemu-guest-agent.service there");
         o = text_parse(request, n, false, &error);
         if (!json_object_is_type(o, json_type_object) ||
             !json_object_object_get_ex(o, "execute", &execute) ||

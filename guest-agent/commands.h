@@ -8,7 +8,8 @@
 #include "order.h"
 #include "prepare.h"
 
-#define COMMAND_REQUEST_MAX (4 * 1024 * 1024)
+/* An order of as many ranges as there may be has 700 KiB; what is parsed takes 40 times its size. */
+#define COMMAND_REQUEST_MAX (1024 * 1024)
 
 typedef struct Commands {
         int root;

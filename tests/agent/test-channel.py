@@ -175,6 +175,20 @@ class Robust(AgentCase):
         self.assertIn('more than', json.loads(self.host.line())['error']['desc'])
         self.assertIn('return', json.loads(self.host.line()))
 
+    def test_flood(self):
+        """What is longer than any order is not parsed, ours or not, and costs no memory to speak of."""
+        for command, says in (('__org.hmvisor_migrate-submit', 'more than 1 MiB'), ('guest-exec', 'not running')):
+            many = ',1' * (3 << 19)
+            self.refused(f'{{"execute":"{command}","arguments":{{"order":1,"promote":{{"node":0,"ranges":[0{many}]}}}}}}\n', says)
+        self.host.send('{"execute":"__org.hmvisor_stats","x":' + '[{"a":' * 600000 + '\n')
+        self.host.send(b'\xff' + STATS.encode())
+        self.assertIn('return', json.loads(self.host.line()))
+        with open(f'/proc/{self.agent.pid}/status') as f:
+            status = f.read()
+        size, peak = (int(status.split(f'{key}:')[1].split()[0]) for key in ('VmSize', 'VmHWM'))
+        if size < 1 << 30:   # else a sanitizer's shadow is in it
+            self.assertLess(peak, 32 << 10)
+
     def test_id_is_echoed(self):
         reply = self.ask_raw('{"execute": "__org.hmvisor_stats", "id": {"n": [1, "zwei"]}}\n')
         self.assertEqual(reply['id'], {'n': [1, 'zwei']})
