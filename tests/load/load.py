@@ -206,10 +206,10 @@ HOSTILE = ('stock', 'silent', 'nested', 'huge', 'eager', 'other', 'stale', 'late
 
 
 def flood():
-    """20 minutes of ten domains, of which one's agent is hostile: the others' orders are done as if it were not."""
+    """Ten minutes of ten domains, of which one's agent is hostile: the others' orders are done as if it were not."""
     print('agent       answers   others\' orders   daemon\'s CPU sec   loop held ms   peak MiB')
     for agent in ('none',) + HOSTILE:
-        with Load(10, 20, agent) as load:
+        with Load(10, 10, agent) as load:
             samples = [load.first]
             while (line := load.read()) is not None:
                 samples.append(line)
