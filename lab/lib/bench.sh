@@ -36,6 +36,16 @@ bench_start_guest() {
         verb_guest push "$bench_guest" "$lab_dir/bench/hmv-bench" /usr/local/bin/hmv-bench
 }
 
+# A daemon that has just started knows no domain until libvirt has answered.
+bench_manage() {
+        local deadline=$((SECONDS + 120)) answer
+        host_exec systemctl start hmvisord
+        until answer=$(host_exec hmvctl manage "$bench_guest" 2>&1); do
+                [ "$SECONDS" -lt "$deadline" ] || die "hmvisord does not manage '$bench_guest' within 120 s: $answer"
+                sleep 2
+        done
+}
+
 # Undoes the last competitor, and fails if anything of it is left; then sets the next one.
 bench_switch() {
         local settings
@@ -45,7 +55,7 @@ bench_switch() {
                 die "the last competitor is not undone in '$bench_guest': $settings; 'hmvlab guest remove $bench_guest' and start over"
         tail -n 1 <<<"$settings" >"$bench_dir/settings"
         case $1 in
-        *hmvisor) host_exec sh -c "systemctl start hmvisord && hmvctl manage $bench_guest" >&2 ;;
+        *hmvisor) bench_manage ;;
         esac
 }
 
