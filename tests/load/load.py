@@ -3,7 +3,7 @@
 """The daemon with many domains, over a scripted libvirt and a private bus.
 
     load.py check            50 domains: what is answered is whole and nothing leaks; no figure is judged
-    load.py day [HOURS] [N]  24 hours of the daemon's own time with 30 domains: nothing grows
+    load.py day [HOURS] [N]  24 hours of the daemon's own time with 20 domains: nothing grows
     load.py flood            one guest of ten is hostile, in each way, or the clock is: what that costs the daemon and the others
     load.py bench [N] [SEC]  1,000 domains: prints memory, CPU and the bus's latency, as a table and as JSON
 """
@@ -175,7 +175,7 @@ def bus_goes_and_comes(load, names):
     assert len({str(d[0]) for d in again} & set(names)) >= 40, f'{len(again)} domains'
 
 
-def day(hours=24, n=30):
+def day(hours=24, n=20):
     """What is in use in the second hour and in the last one, each at the least of its 60 samples."""
     with Load(n, hours * 60) as load:
         samples = []
