@@ -9,6 +9,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <cmocka.h>
 
 #include "core/core.h"
@@ -79,10 +80,6 @@ static uint64_t bytes_of_guest(uint64_t n) {
 static void test_bytes_per_page(void **state) {
         uint64_t small, large, per_thousand;
 
-        if (!allocator_tells()) {
-                print_message("# this allocator keeps no account\n");
-                skip();
-        }
         small = bytes_of_guest(4 * GIB_PAGES); /* where orders are as long as they get */
         large = bytes_of_guest(16 * GIB_PAGES);
         per_thousand = (large - small) * 1000 / (12 * GIB_PAGES);
@@ -99,5 +96,9 @@ int main(void) {
                 cmocka_unit_test(test_bytes_per_page),
         };
 
+        if (!allocator_tells()) { /* cmocka's own word for it counts as a failure in meson */
+                puts("1..0 # SKIP this allocator keeps no account");
+                return 0;
+        }
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
