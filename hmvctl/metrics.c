@@ -337,6 +337,9 @@ static const Family families[] = {
           "TrackingEpochs" },
         { "hmvisor_tracking_dropped_samples", "counter", NULL, "Samples that could not be taken.",
           print_number, "TrackingDropped" },
+        { "hmvisor_tracking_sightings", "counter", NULL,
+          "Pages found written, in all samples; each had cost the guest a fault.", print_number,
+          "TrackingSightings" },
         { "hmvisor_tracking_seconds", "counter", "seconds", "Time that tracking took inside QEMU.",
           print_nsec, "TrackingCostNSec" },
 

@@ -154,6 +154,8 @@ static int run_stats(Ctl *ctl, const Args *args, Outcome *o) {
         if (r >= 0)
                 r = number_row(t, "Dropped samples:", s, "TrackingDropped");
         if (r >= 0)
+                r = number_row(t, "Pages sighted:", s, "TrackingSightings");
+        if (r >= 0)
                 r = table_row(t, "Tracking cost:", cost);
         if (r < 0)
                 return outcome_set(o, OUTCOME_FAILED, "out of memory");

@@ -29,6 +29,9 @@ static const ConfKey conf_keys[] = {
           60 * USEC_PER_SEC },
         { "Tracking", "DutyOn", CONF_TIME, offsetof(Conf, duty_on_usec), 0, 3600 * USEC_PER_SEC },
         { "Tracking", "DutyOff", CONF_TIME, offsetof(Conf, duty_off_usec), 0, 3600 * USEC_PER_SEC },
+        { "Tracking", "CostLimit", CONF_TIME, offsetof(Conf, cost_limit_usec), 0, USEC_PER_SEC },
+        { "Tracking", "WatchCostLimit", CONF_TIME, offsetof(Conf, watch_cost_limit_usec), 0, USEC_PER_SEC },
+        { "Tracking", "FaultCost", CONF_TIME, offsetof(Conf, fault_cost_usec), 0, USEC_PER_MSEC },
         { "Tracking", "Lease", CONF_TIME, offsetof(Conf, lease_usec), USEC_PER_SEC, 600 * USEC_PER_SEC },
         { "Tracking", "ExtensionPath", CONF_PATH, offsetof(Conf, extension_path), 0, 0 },
         { "Policy", "Epoch", CONF_TIME, offsetof(Conf, host) + offsetof(HostPolicy, epoch_usec),
@@ -61,8 +64,12 @@ static int conf_default(Conf *ret) {
                 .host = host_policy_default(),
                 .domain = domain_policy_default(),
                 /* Each page that is written costs a fault per sample: two an epoch tell a page written once
-                   from one that stays hot, and a 96 MiB hot set costs 50,000 faults a second, not more. */
+                   from one that stays hot. */
                 .sample_usec = 500 * USEC_PER_MSEC,
+                /* A twentieth of a guest's time while there are pages to move, which pays for itself soon; a
+                   hundredth to see that nothing has changed, as that may be for ever. */
+                .cost_limit_usec = 50 * USEC_PER_MSEC,
+                .watch_cost_limit_usec = 10 * USEC_PER_MSEC,
                 /* Long enough for a restart of the daemon, short enough that a dead one costs the guests
                    little. */
                 .lease_usec = 30 * USEC_PER_SEC,

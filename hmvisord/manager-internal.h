@@ -148,6 +148,7 @@ struct Manager {
         Domain *domains, *domains_by_key;      /* the same ones, by uuid and by key */
         uint64_t last_key;
         uint64_t order_base; /* added to the core's ids, so that no guest takes one for an older one */
+        uint64_t fault_cost_ns; /* what a page's first write costs a tracked guest */
         bool connected, stopping, freeing;
         Market market;
         sd_event_source *beat, *epoch, *stop;
@@ -167,6 +168,11 @@ void manager_tell_event(Manager *m, const Domain *d, LogEvent event, int level, 
 #define manager_tell(m, d, kind, ...)                                                                      \
         manager_tell_event(m, d, LOG_EVENT_NONE, LOG_INFO, kind, __VA_ARGS__)
 void manager_conf_for_domain(const Manager *m, DomainPolicy *ret);
+
+/* manager-tracking.c */
+void tracking_start(Manager *m);       /* finds out what a fault costs; again after a reload */
+/* Faults a second that tracking may cost the domain now; 0: no limit. */
+uint64_t tracking_limit(const Domain *d);
 
 /* manager-phase.c */
 bool phase_may_follow(Phase from, Phase to);

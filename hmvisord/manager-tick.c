@@ -47,13 +47,15 @@ static void hold_all(Manager *m) {
                 }
 }
 
-/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing. */
+/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing.
+ * And what samples may cost it is limited. */
 static void release_all(Manager *m, bool clear) {
         Domain *d, *tmp;
 
         HASH_ITER(hh, m->domains, d, tmp) {
                 if (d->held && d->source)
-                        source_release(d->source, clear && d->samples > 0, order_is_under_way(d));
+                        source_release(d->source, clear && d->samples > 0,
+                                       order_is_under_way(d) || !core_may_track(m->core, d->key));
                 d->held = false;
         }
 }
@@ -153,6 +155,7 @@ static DomainFacts gather_domain(DomainInput *in) {
         f.ack = order_ack(d, &in->ack);
         f.n_ranges = gather_ranges(d, in->ranges, &f.ranges_generation);
         f.samples = d->samples;
+        f.faults_per_sec = tracking_limit(d);
         return f;
 }
 

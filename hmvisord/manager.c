@@ -188,6 +188,7 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         (void) sd_event_now(event, CLOCK_REALTIME, &m->order_base);
         log_set_max_level(m->conf->log_level);
         r = core_new(&m->core);
+        tracking_start(m);
         if (r >= 0)
                 r = manager_tick_start(m);
         if (r >= 0)
@@ -283,6 +284,7 @@ int manager_reload(Manager *m, Outcome *o) {
                 conf.duty_off_usec != m->conf->duty_off_usec || conf.lease_usec != m->conf->lease_usec;
         conf_done(m->conf);
         *m->conf = conf;
+        tracking_start(m);
         market_reload(m);
         log_set_max_level(conf.log_level);
         (void) sd_event_source_set_time(m->epoch, manager_now(m) + conf.host.epoch_usec);

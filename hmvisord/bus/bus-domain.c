@@ -191,6 +191,7 @@ static int append_stats(sd_bus_message *m, const DomainView *v) {
                 { "DemotedBytes", t->demoted_pages * PAGE_BYTES },
                 { "TrackingEpochs", v->tracking_epochs },
                 { "TrackingDropped", v->tracking_dropped },
+                { "TrackingSightings", t->sightings },
                 { "TrackingCostNSec", v->tracking_cost_ns },
                 { "TrackingLastCostNSec", v->tracking_last_cost_ns },
         };
@@ -350,6 +351,7 @@ const sd_bus_vtable domain_vtable[] = {
         WHOLE("SkippedPages", "a{st}", property_skipped),
         STATE("TrackingEpochs", "t", NULL, tracking_epochs),
         STATE("TrackingDropped", "t", NULL, tracking_dropped),
+        STATE("TrackingSightings", "t", NULL, totals.sightings),
         STATE("TrackingCostNSec", "t", NULL, tracking_cost_ns),
         METHOD("Verify", SD_BUS_NO_ARGS, SD_BUS_RESULT("s", json), bus_method, ANYBODY),
         METHOD("GetHeat", SD_BUS_NO_ARGS, SD_BUS_RESULT("aa{sv}", cells), bus_method, ANYBODY),
@@ -383,7 +385,8 @@ void bus_emit_domain_changed(Bus *b, const char *uuid) {
 void bus_emit_counters_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
                 "Epochs",       "Orders",         "FailedOrders",    "PromotedPages",    "DemotedPages",
-                "SkippedPages", "TrackingEpochs", "TrackingDropped", "TrackingCostNSec", NULL,
+                "SkippedPages", "TrackingEpochs", "TrackingDropped", "TrackingSightings",
+                "TrackingCostNSec", NULL,
         };
 
         emit_changed(b, uuid, names);

@@ -350,6 +350,12 @@ int core_step(Core *c, const Inputs *in, usec_t now, OrderList *ret) {
         return 0;
 }
 
+bool core_may_track(const Core *c, uint64_t domain) {
+        const Domain *d = core_find(c, domain);
+
+        return !d || tracking_is_affordable(&d->tracking);
+}
+
 const Trade *core_get_trade(const Core *c) {
         return c->trade;
 }

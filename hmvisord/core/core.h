@@ -32,6 +32,10 @@ typedef struct HeatHistogram {
 } HeatHistogram;
 int core_get_heat(const Core *c, uint64_t domain, HeatHistogram *ret);
 
+/* Whether the guest can afford to be tracked from now on: what it may have, DomainFacts.faults_per_sec, is
+ * not spent. True of a domain not known. */
+bool core_may_track(const Core *c, uint64_t domain);
+
 /* The market, for people and for the journal; NULL until it first stepped. Valid until the next step. */
 const Trade *core_get_trade(const Core *c);
 
@@ -44,7 +48,8 @@ int core_get_wish(const Core *c, uint64_t domain, WishDecision *ret);
 
 /* Totals of a domain since the core knows it. Returns 0 or -ENOENT. */
 typedef struct DomainTotals {
-        uint64_t epochs; /* with samples */
+        uint64_t epochs;    /* with samples */
+        uint64_t sightings; /* of pages that were found written, in all samples: each had cost a fault */
         uint64_t orders;
         uint64_t promoted_pages, demoted_pages; /* as acknowledged, never more than was ordered */
         uint64_t skipped_pages[_SKIP_MAX];

@@ -170,6 +170,14 @@ static bool facts_have_samples(const DomainFacts *facts) {
         return true;
 }
 
+static uint64_t facts_pages(const DomainFacts *facts) {
+        uint64_t n = 0;
+
+        for (size_t i = 0; i < facts->n_ranges; i++)
+                n += facts->ranges[i].n_pages;
+        return n;
+}
+
 static void domain_pass_epoch(Domain *d, const DomainPolicy *policy) {
         d->totals.epochs++;
         if (d->state == DOMAIN_WARMING && d->totals.epochs >= policy->warmup_epochs)
@@ -185,6 +193,7 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy) {
 }
 
 int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
+        uint64_t sightings = 0;
         int r = 0;
 
         d->sampled = false;
@@ -199,10 +208,13 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                 d->sampled = facts_have_samples(facts);
                 if (d->sampled) {
                         d->sampled_at = now;
-                        heatmap_update(&d->heatmap, facts->ranges, facts->samples);
+                        sightings = heatmap_update(&d->heatmap, facts->ranges, facts->samples);
+                        d->totals.sightings += sightings;
                         domain_pass_epoch(d, &facts->policy);
                 }
         }
+        tracking_step(&d->tracking, facts->faults_per_sec, sightings, d->sampled ? facts->samples : 0,
+                      facts_pages(facts), now);
 
         if (d->state != DOMAIN_BUSY)
                 return 0;

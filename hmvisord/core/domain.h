@@ -9,13 +9,14 @@
 #include "core/core.h"
 #include "core/pacer.h"
 #include "core/planner.h"
+#include "core/tracking.h"
 #include "core/wish.h"
 
 #define PAGE_BYTES UINT64_C(4096)
 #define ORDER_TIMEOUT_USEC                                                                                  \
         (60 * USEC_PER_SEC) /* several times the longest deadline that orders are sent with */
 #define BACKOFF_MAX 6       /* doublings: at most 64 times the usual pause */
-#define HEAT_KEEPS_USEC (60 * USEC_PER_SEC) /* without new samples: tracking rests for less than that */
+#define HEAT_KEEPS_USEC (300 * USEC_PER_SEC) /* without new samples: tracking seldom rests for longer */
 #define BAR_EPOCHS 60       /* pages that a guest would or could not move are asked for again after */
 
 typedef enum DomainState {
@@ -35,6 +36,7 @@ typedef struct Domain {
         bool sampled; /* the heat of this tick is fresh */
         usec_t sampled_at;
         Pacer pacer;
+        TrackingBudget tracking;
         DomainTotals totals;
         Decision decision; /* the last one; verdict _VERDICT_MAX: none yet */
 

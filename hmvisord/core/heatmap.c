@@ -221,8 +221,17 @@ static inline bool chunk_count(const uint8_t *heat, Lanes lanes) {
         return any != 0;
 }
 
-static void range_update(HeatRange *r, const uint8_t *counters, Ageing age, uint64_t *histogram) {
-        uint64_t cold = r->n_pages;
+static uint64_t chunk_sum(const Chunk *chunk) {
+        const uint8_t *counters = (const uint8_t *) chunk;
+        uint16_t sum = 0; /* of 64 bytes: below 2^14 */
+
+        for (size_t i = 0; i < HEAT_CHUNK; i++)
+                sum += counters[i];
+        return sum;
+}
+
+static uint64_t range_update(HeatRange *r, const uint8_t *counters, Ageing age, uint64_t *histogram) {
+        uint64_t cold = r->n_pages, sightings = 0;
         Lanes lanes = { 0 };
 
         for (uint64_t chunk = 0, at = 0; at < r->n_pages; chunk++, at += HEAT_CHUNK) {
@@ -237,6 +246,8 @@ static void range_update(HeatRange *r, const uint8_t *counters, Ageing age, uint
                         any = chunk_take_part(&seen, counters + at, r->n_pages - at);
                 if (!any && !live)
                         continue;
+                if (any)
+                        sightings += chunk_sum(&seen);
                 chunk_update(r->heat + at, &seen, age);
                 any = chunk_count(r->heat + at, lanes);
                 if (any != live)
@@ -248,16 +259,20 @@ static void range_update(HeatRange *r, const uint8_t *counters, Ageing age, uint
                         cold -= lanes[lane][h];
                 }
         histogram[0] += cold;
+        return sightings;
 }
 
-void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
+uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
         Ageing age = { .samples = (uint8_t) samples_bound(samples) };
+        uint64_t sightings = 0;
 
         age.scale = (uint16_t) ((255 * 256 + age.samples - 1) / age.samples);
         age.stays = ++m->epoch % HEAT_TAIL_EPOCHS == 0 ? 0 : HEAT_TAIL;
         memset(m->histogram, 0, sizeof(m->histogram));
         for (size_t i = 0; i < m->n_ranges; i++)
-                range_update(&m->ranges[i], ranges[i].counters, age, m->histogram[m->ranges[i].slot]);
+                sightings += range_update(&m->ranges[i], ranges[i].counters, age,
+                                          m->histogram[m->ranges[i].slot]);
+        return sightings;
 }
 
 /* Calls for the part of [gfn, gfn + n_pages) that lies in each range. */

@@ -47,8 +47,9 @@ int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges);
 bool heatmap_has_ranges(const Heatmap *m, const RangeFacts *ranges, size_t n_ranges);
 
 /* One epoch: decays all heat and adds what was seen in this epoch's samples (> 0). The ranges are those of
- * heatmap_set_ranges(), each with counters. Every counter is read once; any value is valid. */
-void heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
+ * heatmap_set_ranges(), each with counters. Every counter is read once; any value is valid. Returns how
+ * often frames were found written, the sum of all counters. */
+uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
 
 /* Gives frames a heat; frames that are not in the map are passed over. */
 void heatmap_set_heat(Heatmap *m, uint64_t gfn, uint64_t n_pages, uint8_t heat);

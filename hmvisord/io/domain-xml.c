@@ -91,6 +91,8 @@ int domain_xml_read(const char *xml, DomainInfo *ret, Outcome *o) {
                                    sizeof(info.name) - 1);
         (void) xml_text_copy(xml_child(root, "uuid"), info.uuid, sizeof(info.uuid));
         info.hmvisor_bound = xml_find_binding(root) != NULL;
+        if (!xml_text_u32(xml_child(root, "vcpu"), &info.n_vcpus))
+                info.n_vcpus = 0;
         info.has_dirty_ring = xml_attr_is(xml_find(root, "features/kvm/dirty-ring"), "state", "on");
         (void) xml_attr_copy(xml_child_ns(xml_child(root, "metadata"), DOMAIN_XML_POLICY_NS, NULL), "text",
                              info.policy_text, sizeof(info.policy_text));

@@ -54,6 +54,7 @@ typedef struct DomainCell {
 typedef struct DomainInfo {
         char name[256];
         char uuid[37];
+        uint32_t n_vcpus;           /* at most; 0: it does not say */
         bool hmvisor_bound;         /* our metadata says so */
         bool has_dirty_ring, has_extension, has_agent_channel;
         bool agent_connected;       /* live XML only */

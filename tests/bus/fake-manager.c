@@ -94,6 +94,7 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         v->cells[1].heat_pages[0] = 196096;
         v->cells[1].heat_pages[1] = 512;
         v->totals = (DomainTotals){ .epochs = 60,
+                                      .sightings = 123456,
                                     .orders = 3,
                                     .promoted_pages = 24576,
                                     .demoted_pages = 20000,

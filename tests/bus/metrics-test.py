@@ -54,7 +54,7 @@ class Metrics(AllowedTest):
                 ('domain_memory_bytes', '', {**hot, 'tier': 'slow'}, 768 << 20), ('orders', '_total', hot, 3),
                 ('failed_orders', '_total', hot, 1), ('promoted_pages', '_total', hot, 24576), ('demoted_pages', '_total', hot, 20000),
                 ('skipped_pages', '_total', {**hot, 'reason': 'pinned'}, 7), ('skipped_pages', '_total', {**hot, 'reason': 'no-room'}, 2),
-                ('tracking_samples', '_total', hot, 600), ('tracking_dropped_samples', '_total', hot, 1),
+                ('tracking_samples', '_total', hot, 600), ('tracking_sightings', '_total', hot, 123456), ('tracking_dropped_samples', '_total', hot, 1),
                 ('tracking_seconds', '_total', hot, 1.234567), ('order_latency_seconds', '_bucket', {**hot, 'le': '0.5'}, 1),
                 ('order_latency_seconds', '_bucket', {**hot, 'le': '2.0'}, 5), ('order_latency_seconds', '_bucket', {**hot, 'le': '60.0'}, 5),
                 ('order_latency_seconds', '_bucket', {**hot, 'le': '+Inf'}, 6), ('order_latency_seconds', '_count', hot, 6),

@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * What tracking costs a guest, held below a limit. Owns a budget of faults; never knows what a fault takes
+ * (the daemon measures that) nor what tracking is good for.
+ *
+ * With tracking on, a page's first write after each sample is a fault. What that comes to is known only
+ * afterwards, so that the budget may go into debt; then tracking rests until the debt is paid. Over any long
+ * time the guest thus has as many faults a second as it may have, in short turns.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+
+/* All zero is a new budget: it starts with TRACKING_BURST_USEC's worth, so that a new guest is soon known.
+ */
+typedef struct TrackingBudget {
+        int64_t fault_usec; /* faults that may still be spent, times USEC_PER_SEC; below 0: a debt */
+        uint64_t sightings_per_sample; /* of the last epoch with samples */
+        usec_t last;
+        bool started, on; /* on: the last epoch had samples */
+} TrackingBudget;
+
+#define TRACKING_BURST_USEC (30 * USEC_PER_SEC)
+#define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
+
+/* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of a
+ * guest of n_pages. faults_per_sec is what the guest may have from now on; 0: no limit. */
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
+                   uint64_t n_pages, usec_t now);
+
+/* Whether tracking may go on, or begin again. */
+bool tracking_is_affordable(const TrackingBudget *b);
