@@ -85,6 +85,7 @@ static void domain_drop_conversations(Domain *d) {
         d->agent = agent_link_free(d->agent);
         d->held = false;
         d->lost_order = 0;
+        d->booted = false;
         d->effort = EFFORT_GLANCE;
         d->balanced_since = 0;
         manager_give_key(d);
@@ -156,6 +157,7 @@ static void domain_start_conversations(Domain *d) {
                 d->source = source_free(d->source);
                 return;
         }
+        d->watched_since = now;
         agent_link_set_connected(d->agent, d->agent_connected, now);
         manager_tick_wake(d->manager);
 }
@@ -393,6 +395,7 @@ void domain_evaluate(Domain *d) {
 
         /* The guest is changed only while its hotness can be seen, and never in a dry run. */
         wanted = d->policy.managed && source_works(d) && !domain_is_dry(d) && !d->manager->stopping;
+        d->booted = d->booted || agent_link_health(d->agent) == AGENT_READY;
         agent_link_set_frozen(d->agent, domain_is_frozen(d), now);
         agent_link_set_manage(d->agent, wanted, now);
         domain_set_effort(d, now);

@@ -112,6 +112,8 @@ struct Domain {
         bool action;                   /* a change of a user's is under way */
 
         Source *source;                /* both: while it runs bound */
+        usec_t watched_since;          /* this incarnation */
+        bool booted;                   /* its agent has answered */
         Effort effort;                 /* how much of the time the source tracks */
         usec_t balanced_since;         /* the core has found nothing to move since then; 0: it has */
         Decision balanced;             /* and what it found then */
@@ -173,6 +175,8 @@ void manager_conf_for_domain(const Manager *m, DomainPolicy *ret);
 void tracking_start(Manager *m);       /* finds out what a fault costs; again after a reload */
 /* Faults a second that tracking may cost the domain now; 0: no limit. */
 uint64_t tracking_limit(const Domain *d);
+/* Whether nothing is to be tracked until the next epoch. */
+bool tracking_rests(const Domain *d);
 
 /* manager-phase.c */
 bool phase_may_follow(Phase from, Phase to);

@@ -47,15 +47,12 @@ static void hold_all(Manager *m) {
                 }
 }
 
-/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing.
- * And what samples may cost it is limited. */
 static void release_all(Manager *m, bool clear) {
         Domain *d, *tmp;
 
         HASH_ITER(hh, m->domains, d, tmp) {
                 if (d->held && d->source)
-                        source_release(d->source, clear && d->samples > 0,
-                                       order_is_under_way(d) || !core_may_track(m->core, d->key));
+                        source_release(d->source, clear && d->samples > 0, tracking_rests(d));
                 d->held = false;
         }
 }

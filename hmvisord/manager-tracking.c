@@ -13,6 +13,7 @@
 /* Not measured: where KVM is not at hand, the order of magnitude of an exit and a page table's change. */
 #define FAULT_COST_ASSUMED_NS 2000
 #define FAULT_COST_MAX_NS 1000000
+#define BOOT_USEC (60 * USEC_PER_SEC) /* of a guest whose agent does not answer */
 
 /* What was measured before the daemon started (hmvisor-fault-cost); 0: nothing. Tests give a root. */
 static uint64_t fault_cost_read(const char *root) {
@@ -46,4 +47,16 @@ uint64_t tracking_limit(const Domain *d) {
         usec_t limit = d->effort == EFFORT_FULL ? c->cost_limit_usec : c->watch_cost_limit_usec;
 
         return limit == 0 ? 0 : MAX(limit * 1000 * MAX(d->info.n_vcpus, 1U) / d->manager->fault_cost_ns, 1U);
+}
+
+/* While firmware runs, memory slots come and go, and QEMU (10.0; seen once in fifty starts) crashed in its
+ * own dirty ring over one that had gone. There is nothing to learn before the guest has booted, either. */
+static bool is_booting(const Domain *d) {
+        return !d->booted && manager_now(d->manager) < d->watched_since + BOOT_USEC;
+}
+
+/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing.
+ * And what they may cost it is limited. */
+bool tracking_rests(const Domain *d) {
+        return is_booting(d) || order_is_under_way(d) || !core_may_track(d->manager->core, d->key);
 }

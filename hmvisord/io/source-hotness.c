@@ -60,9 +60,12 @@ static size_t table_size(uint64_t n_counters) {
         return HOTNESS_TABLE_HEADER_SIZE + n_counters;
 }
 
+/* QEMU may have it for a while yet, and no longer needs to fill it. */
 static void table_drop(Source *s) {
-        if (s->map)
+        if (s->map) {
+                atomic_store((_Atomic uint32_t *) &header(s)->hold, HOTNESS_HOLD_REST);
                 munmap(s->map, table_size(s->n_counters));
+        }
         if (s->fd >= 0)
                 close(s->fd);
         s->map = NULL;
@@ -92,6 +95,8 @@ static int table_make(Source *s, uint64_t n_counters) {
         h->layout = HOTNESS_TABLE_LAYOUT;
         h->header_size = HOTNESS_TABLE_HEADER_SIZE;
         h->n_counters = n_counters;
+        h->hold = HOTNESS_HOLD_REST; /* until the first release: whoever reads it says when the guest is
+                                        ready */
         s->map = map;
         s->n_counters = n_counters;
         s->epoch = 0;

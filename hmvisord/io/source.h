@@ -58,7 +58,8 @@ const HotnessStatus *source_status(const Source *s); /* of the last answer; NULL
 /* Reading the counters, in this order. hold: no samples from now on. busy: one is still being added, ask
  * again (bounded by the caller). collect: the ranges of this epoch and the samples behind them; 0 samples
  * when there is nothing new or the table changed under us. release: with clear, the counters start at 0
- * again; with rest, nothing is sampled, nor logged, until the next release. */
+ * again; with rest, nothing is sampled, nor logged, until the next release. So it is before the first one.
+ */
 void source_hold(Source *s);
 bool source_is_busy(const Source *s);
 size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_samples);

@@ -3,7 +3,7 @@
  * hmvisor-fault-cost: what a page's first write costs a guest of this host while writes are tracked, in ns.
  * Runs a guest of a few instructions by KVM itself: it writes to each of its pages, once after tracking has
  * protected them all, and once more when none is; the difference is the price of the faults. It needs
- * /dev/kvm, which hmvisord itself has no access to: systemd runs it before the daemon.
+ * /dev/kvm, which hmvisord itself has no access to: it has a service of its own, before the daemon's.
  *
  * Prints the number; with a path, writes it to that file, anew.
  */
@@ -16,7 +16,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -151,18 +150,9 @@ static int measure(uint64_t *ret_ns) {
         return 0;
 }
 
-/* The folder belongs to hmvisord's user, who could put a link there: what is there is removed, not written.
- */
 static int write_to(const char *path, uint64_t ns) {
-        FILE *f;
-        int fd;
+        FILE *f = fopen(path, "we");
 
-        (void) unlink(path);
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
-        if (fd < 0)
-                return fail(path);
-        (void) fchmod(fd, 0644);
-        f = fdopen(fd, "w");
         if (!f)
                 return fail(path);
         fprintf(f, "%llu\n", (unsigned long long) ns);

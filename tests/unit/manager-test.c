@@ -192,6 +192,56 @@ static void test_orders(void **state) {
         teardown(&f);
 }
 
+static uint32_t hold(void) {
+        return ((HotnessTableHeader *) (void *) fake.table)->hold;
+}
+
+/* Nothing is tracked until the agent has answered; where it does not, not for a minute. */
+static void test_boots_untracked(void **state) {
+        Fixture f;
+
+        setup(&f, "Managed=yes");
+        fake.agent = FAKE_AGENT_SILENT;
+        boot(&f);
+        manager_epoch(f.m);
+        assert_int_equal(hold(), HOTNESS_HOLD_REST);
+        manager_domain(f.m, FAKE_UUID)->watched_since -= 61 * USEC_PER_SEC;
+        manager_epoch(f.m);
+        assert_int_equal(hold(), 0);
+        fake_event(VIRT_REBOOTED, 0, 1, false);
+        run(&f, 1000);
+        manager_epoch(f.m);
+        assert_int_equal(hold(), HOTNESS_HOLD_REST);
+        fake.agent = FAKE_AGENT_OURS;
+        fake_event(VIRT_REBOOTED, 0, 1, false);
+        run(&f, 1000);
+        manager_epoch(f.m);
+        assert_int_equal(hold(), 0);
+        teardown(&f);
+}
+
+/* 100 faults a second, of which a guest has 30 s in advance. */
+static void test_tracking_is_limited(void **state) {
+        Fixture f;
+
+        setup(&f, "Managed=no");
+        boot(&f);
+        f.m->conf->watch_cost_limit_usec = 50 * USEC_PER_MSEC;
+        f.m->conf->fault_cost_usec = USEC_PER_MSEC;
+        tracking_start(f.m);
+        assert_int_equal(tracking_limit(manager_domain(f.m, FAKE_UUID)), 100); /* of 2 processors */
+        write_pages(65536, 300); /* 5 times each, half of it again for what QEMU does: 2,250 faults */
+        manager_epoch(f.m);
+        assert_int_equal(hold(), 0);
+        write_pages(65536, 300);
+        manager_epoch(f.m);
+        assert_int_equal(hold(), HOTNESS_HOLD_REST);
+        f.m->conf->watch_cost_limit_usec = 0;
+        manager_epoch(f.m);
+        assert_int_equal(hold(), 0);
+        teardown(&f);
+}
+
 static void test_dry_run_touches_no_guest(void **state) {
         Fixture f;
 
@@ -390,6 +440,8 @@ int main(void) {
                 cmocka_unit_test(test_phase_setter_refuses),
                 cmocka_unit_test(test_observes),
                 cmocka_unit_test(test_orders),
+                cmocka_unit_test(test_boots_untracked),
+                cmocka_unit_test(test_tracking_is_limited),
                 cmocka_unit_test(test_dry_run_touches_no_guest),
                 cmocka_unit_test(test_no_extension),
                 cmocka_unit_test(test_bad_agents),
