@@ -3,8 +3,8 @@
  * hmvisor itself as a competitor: the daemon's core with its default policy, behind core_step(), and a
  * modelled guest that carries its orders out. What it learns is what the extension would tell by the
  * daemon's defaults: one bit per page and half second, while the log is on. As there, the log rests while an
- * order is under way and, once nothing was left to move for a while, for 12 of 16 seconds, and its first
- * sample tells nothing.
+ * order is under way, while what tracking may cost is spent, and, once nothing was left to move for a while,
+ * for 12 of 16 seconds, and its first sample tells nothing.
  */
 #include "guest.h"
 #include "place.h"
@@ -13,6 +13,8 @@
 #define BALANCED_USEC (10 * USEC_PER_SEC) /* as manager-domain.c: until tracking is a watch only */
 #define WATCH_ON_HALVES 8
 #define WATCH_OFF_HALVES 24
+#define FULL_FAULTS 25000 /* a second: CostLimit= of one processor, at 2 us each; and WatchCostLimit= */
+#define WATCH_FAULTS 5000
 #define PAGES_PER_EPOCH 15000 /* that a guest moves in a second: measured, DAMON's one-shots */
 #define KERNEL_PART 32      /* of DRAM are the guest kernel's own frames, beside the trace's pages */
 #define FREE_PART 16        /* of slow memory are free frames, as many more */
@@ -108,7 +110,8 @@ static void self_note(Self *h, const OrderList *list, usec_t now) {
 static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *in_dram) {
         const Trace *t = s->trace;
         Self *h = state;
-        bool rests = h->guest.has_order && h->guest.ack.state == ACK_RUNNING;
+        bool rests = !core_may_track(h->core, 1) ||
+                     (h->guest.has_order && h->guest.ack.state == ACK_RUNNING);
         unsigned first = self_sample(h, rests), sampled = first | (unsigned) self_sample(h, rests) << 1;
         Inputs in = { .policy = h->host, .n_domains = 1 };
         DomainFacts facts;
@@ -124,6 +127,7 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         }
         guest_end_epoch(&h->guest);
         guest_facts(&h->guest, 1, &h->policy, &facts);
+        facts.faults_per_sec = h->watches ? WATCH_FAULTS : FULL_FAULTS;
         facts.samples = (unsigned) __builtin_popcount(sampled);
         in.domains = &facts;
         r = core_step(h->core, &in, second * h->host.epoch_usec, &list);

@@ -178,12 +178,13 @@ static uint64_t facts_pages(const DomainFacts *facts) {
         return n;
 }
 
-static void domain_pass_epoch(Domain *d, const DomainPolicy *policy) {
+/* An epoch with samples, at the end of so many: pages settle with time, whether it is watched or not. */
+static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_epochs) {
         d->totals.epochs++;
         if (d->state == DOMAIN_WARMING && d->totals.epochs >= policy->warmup_epochs)
                 domain_set_state(d, DOMAIN_READY);
         if (d->state == DOMAIN_SETTLING && d->epochs_left > 0)
-                d->epochs_left--;
+                d->epochs_left -= MIN(n_epochs, d->epochs_left);
         if (d->state == DOMAIN_SETTLING && d->epochs_left == 0)
                 domain_set_state(d, DOMAIN_READY);
         if (d->bar_epochs_left > 0 && --d->bar_epochs_left == 0)
@@ -197,6 +198,7 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
         int r = 0;
 
         d->sampled = false;
+        d->epochs_since++;
         if (!facts->frozen) {
                 if (!d->has_ranges || d->ranges_generation != facts->ranges_generation) {
                         r = heatmap_set_ranges(&d->heatmap, facts->ranges, facts->n_ranges);
@@ -210,7 +212,8 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                         d->sampled_at = now;
                         sightings = heatmap_update(&d->heatmap, facts->ranges, facts->samples);
                         d->totals.sightings += sightings;
-                        domain_pass_epoch(d, &facts->policy);
+                        domain_pass_epoch(d, &facts->policy, d->epochs_since);
+                        d->epochs_since = 0;
                 }
         }
         tracking_step(&d->tracking, facts->faults_per_sec, sightings, d->sampled ? facts->samples : 0,

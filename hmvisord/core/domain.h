@@ -34,6 +34,7 @@ typedef struct Domain {
         uint64_t ranges_generation;
         Heatmap heatmap;
         bool sampled; /* the heat of this tick is fresh */
+        uint64_t epochs_since; /* the last one with samples */
         usec_t sampled_at;
         Pacer pacer;
         TrackingBudget tracking;
