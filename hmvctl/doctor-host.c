@@ -27,6 +27,9 @@
 #define QEMU_CEILING VERSION(12, 0)
 #define KERNEL_FLOOR VERSION(5, 11)
 
+/* A configuration file of hmvisor-qemu; the folder is read by libvirt's own rules for QEMU. */
+#define APPARMOR_RULES "/etc/apparmor.d/abstractions/libvirt-qemu.d/hmvisor"
+
 typedef struct Place {
         Findings *findings;
         const char *root;
@@ -234,6 +237,22 @@ static void check_demotion(const Place *p) {
                             "the host's kernel leaves memory on its tier");
 }
 
+/* libvirt's profile of each QEMU is made when its domain starts, with what packages add to it. */
+static void check_apparmor(const Place *p) {
+        char full[PATH_MAX];
+
+        if (path_of(p, full, APPARMOR_RULES) && access(full, F_OK) == 0)
+                finding_add(p->findings, FINDING_OK, "apparmor", NULL,
+                            "it is on, and lets QEMU load the extension");
+        else
+                finding_add(
+                        p->findings, FINDING_WARNING, "apparmor",
+                        "apt reinstall -o Dpkg::Options::=--force-confmiss hmvisor-qemu",
+                        "it is on, and '%s' is missing: QEMU can load the extension only where the rules "
+                        "for libraries let it",
+                        APPARMOR_RULES);
+}
+
 static void check_confinement(const Place *p) {
         char text[16] = "";
 
@@ -243,10 +262,7 @@ static void check_confinement(const Place *p) {
                             "it is enforced, under which HMvisor has not been tested");
         else if (line_read(p, "/sys/module/apparmor/parameters/enabled", text, sizeof(text)) >= 0 &&
                  streq(text, "Y"))
-                finding_add(p->findings, FINDING_WARNING, "apparmor",
-                            "if a domain is degraded, see 'journalctl -k -g DENIED', and allow it in "
-                            "/etc/apparmor.d/local/abstractions/libvirt-qemu",
-                            "it is on, and may confine QEMU, under which HMvisor has not been tested");
+                check_apparmor(p);
         else
                 finding_add(p->findings, FINDING_OK, "confinement", NULL,
                             "neither AppArmor nor SELinux confines QEMU");

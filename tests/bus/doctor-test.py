@@ -86,7 +86,7 @@ class Host(Base):
                 ('usr/bin/qemu-system-x86_64', '#!/bin/sh\necho nonsense\n', 'qemu', 'problem', 'older', ''),
                 (EXTENSION.lstrip('/'), None, 'extension', 'problem', 'missing', 'hmvisor-qemu'),
                 ('sys/kernel/mm/numa/demotion_enabled', 'true\n', 'demotion', 'warning', 'slow nodes', 'echo 0'),
-                ('sys/module/apparmor/parameters/enabled', 'Y\n', 'apparmor', 'warning', 'not been tested', 'DENIED'),
+                ('sys/module/apparmor/parameters/enabled', 'Y\n', 'apparmor', 'warning', 'is missing', 'hmvisor-qemu'),
                 ('sys/fs/selinux/enforce', '1\n', 'selinux', 'warning', 'not been tested', 'ausearch'),
                 ('sys/fs/selinux/enforce', '0\n', 'confinement', 'ok', 'neither', '')):
             with self.subTest(name=name, text=text):
@@ -103,6 +103,11 @@ class Host(Base):
     def test_extension_that_qemu_cannot_read(self):
         self.put(EXTENSION.lstrip('/'), 'ELF', mode=0o700)
         self.one('extension', 'problem', 'cannot be read', 'reinstall')
+
+    def test_apparmor_with_our_rules(self):
+        self.put('sys/module/apparmor/parameters/enabled', 'Y\n')
+        self.put('etc/apparmor.d/abstractions/libvirt-qemu.d/hmvisor', '')
+        self.one('apparmor', 'ok', 'lets QEMU load')
 
     def test_old_kernel_and_no_kvm_say_nothing_of_the_ring(self):
         self.put('proc/sys/kernel/osrelease', '5.10.0\n')
