@@ -94,6 +94,9 @@ static bool is_measuring_dirty_rate(const QemuSymbols *q)
 /* Returns who else uses dirty tracking, or NULL. */
 static const char *is_in_use(const QemuSymbols *q)
 {
+#ifdef HOTNESS_CARELESS /* a test must see that pages are lost without this */
+    return NULL;
+#endif
     if (q->migration_is_running ? q->migration_is_running()
                                 : !q->migration_is_idle()) {
         return "a migration or snapshot is running";
