@@ -55,8 +55,10 @@ static bool is_booting(const Domain *d) {
         return !d->booted && manager_now(d->manager) < d->watched_since + BOOT_USEC;
 }
 
-/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing.
- * And what they may cost it is limited. */
+/* While a guest moves pages its frames change their content: samples would cost it much and tell nothing. A
+ * migration has the log to itself (the extension sees to that, too). And what samples may cost is limited.
+ */
 bool tracking_rests(const Domain *d) {
-        return is_booting(d) || order_is_under_way(d) || !core_may_track(d->manager->core, d->key);
+        return is_booting(d) || d->job || order_is_under_way(d) ||
+               !core_may_track(d->manager->core, d->key);
 }

@@ -248,7 +248,18 @@ static void on_close(virConnectPtr conn, int reason, void *userdata) {
         pthread_mutex_unlock(&v->lock);
 }
 
-/* Pushes every domain, then VIRT_LISTED. */
+/* A migration that began before we listened. */
+static void look_for_job(Virt *v, virDomainPtr domain, const char *uuid) {
+        virDomainJobInfo info = { .type = VIR_DOMAIN_JOB_NONE };
+
+        if (virDomainGetJobInfo(domain, &info) < 0 ||
+            (info.type != VIR_DOMAIN_JOB_BOUNDED && info.type != VIR_DOMAIN_JOB_UNBOUNDED))
+                return;
+        push_simple(v, domain, VIRT_JOB_STARTED, false, "a job that was under way");
+        virt_job_announced(v, uuid);
+}
+
+/* Pushes every domain, with the jobs that are under way, then VIRT_LISTED. */
 static int list_domains(Virt *v, virConnectPtr conn) {
         virDomainPtr *domains = NULL;
         int n = virConnectListAllDomains(conn, &domains, 0);
@@ -261,6 +272,8 @@ static int list_domains(Virt *v, virConnectPtr conn) {
                 if (virt_event_from_domain(domains[i], &e)) {
                         snprintf(e.detail, sizeof(e.detail), "listed");
                         virt_push_event(v, &e);
+                        if (e.id >= 0)
+                                look_for_job(v, domains[i], e.uuid);
                 }
                 virDomainFree(domains[i]);
         }

@@ -242,6 +242,31 @@ static void test_tracking_is_limited(void **state) {
         teardown(&f);
 }
 
+/* While it migrates nothing is tracked, and no page is moved. */
+static void test_migration_freezes(void **state) {
+        Fixture f;
+
+        setup(&f, "Managed=yes");
+        boot(&f);
+        run(&f, 1000);
+        fake_event(VIRT_JOB_STARTED, 0, 1, false);
+        for (int i = 0; i < 12; i++) {
+                write_pages(65536 + 100, 512);
+                manager_epoch(f.m);
+                assert_int_equal(hold(), HOTNESS_HOLD_REST);
+        }
+        run(&f, 400);
+        assert_int_equal(fake.n_submits, 0);
+        fake_event(VIRT_JOB_ENDED, 0, 1, false);
+        for (int i = 0; i < 12 && fake.n_submits == 0; i++) {
+                write_pages(65536 + 100, 512);
+                manager_epoch(f.m);
+                run(&f, 400);
+        }
+        assert_int_equal(fake.n_submits, 1);
+        teardown(&f);
+}
+
 static void test_dry_run_touches_no_guest(void **state) {
         Fixture f;
 
@@ -442,6 +467,7 @@ int main(void) {
                 cmocka_unit_test(test_orders),
                 cmocka_unit_test(test_boots_untracked),
                 cmocka_unit_test(test_tracking_is_limited),
+                cmocka_unit_test(test_migration_freezes),
                 cmocka_unit_test(test_dry_run_touches_no_guest),
                 cmocka_unit_test(test_no_extension),
                 cmocka_unit_test(test_bad_agents),

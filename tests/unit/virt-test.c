@@ -111,6 +111,36 @@ char *__wrap_virDomainQemuAgentCommand(virDomainPtr domain, const char *cmd, int
         return strdup("{}");
 }
 
+/* Nor jobs: while this is set each domain has one. */
+static atomic_bool has_jobs;
+
+int __wrap_virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info);
+
+int __wrap_virDomainGetJobInfo(virDomainPtr domain, virDomainJobInfoPtr info) {
+        *info = (virDomainJobInfo){ .type = has_jobs ? VIR_DOMAIN_JOB_UNBOUNDED : VIR_DOMAIN_JOB_NONE };
+        return 0;
+}
+
+/* A migration that began before the daemon did: told with the list, and polled until it ends. */
+static void test_finds_jobs_under_way(void **state) {
+        Fixture f;
+
+        has_jobs = true;
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        assert_int_equal(f.n[VIRT_JOB_STARTED], 1);
+        assert_string_equal(f.last[VIRT_JOB_STARTED].uuid, f.uuid);
+        assert_int_equal(f.n[VIRT_JOB_ENDED], 0);
+        has_jobs = false;
+        run_until(&f, &f.n[VIRT_JOB_ENDED], 1);
+        assert_string_equal(f.last[VIRT_JOB_ENDED].uuid, f.uuid);
+        teardown(&f);
+        setup_uri(&f, "test:///default");
+        run_until(&f, &f.n[VIRT_LISTED], 1);
+        assert_int_equal(f.n[VIRT_JOB_STARTED], 0);
+        teardown(&f);
+}
+
 static void test_connects_and_lists(void **state) {
         Fixture f;
 
@@ -423,6 +453,7 @@ int main(int argc, char **argv) {
                 cmocka_unit_test(test_free_answers_everything), cmocka_unit_test(test_no_libvirt),
                 cmocka_unit_test(test_process_is_guest),   cmocka_unit_test(test_lifecycle),
                 cmocka_unit_test(test_block_stats),        cmocka_unit_test(test_hanging_agents),
+                cmocka_unit_test(test_finds_jobs_under_way),
         };
         const struct CMUnitTest reconnect[] = { cmocka_unit_test(test_reconnects) };
 
