@@ -24,6 +24,7 @@ PLANTED_FACTOR = 2      # by how much the planted good placement must be better 
 # key, title, how it is printed, whether less is better
 FIGURES = [
     ('slow_stores_per_unit', 'slow stores', '{:.3g}', True),
+    ('writes_slow', 'own writes to slow', '{:.1%}', True),
     ('slow_share', 'of all stores', '{:.1%}', True),
     ('slow_loads_per_unit', 'slow loads', '{:.3g}', True),
     ('slow_write_backs_per_unit', 'slow write-backs (model)', '{:.3g}', True),
@@ -84,6 +85,15 @@ def hot_share(sample):
     return w['hot_by_node'].get('0', 0) / w['hot_pages'] if w.get('hot_pages') else None
 
 
+def writes_slow(sample):
+    """Which share of the workload's own writes goes to slow memory: by its law, or all pages alike. It depends neither on
+    how fast the guest is while it is metered, nor on what else is stored."""
+    w = sample['workload'] or {}
+    if w.get('writes_by_node'):
+        return w['writes_by_node'].get('1', 0)
+    return None if hot_share(sample) is None else 1 - hot_share(sample)
+
+
 def moved_between(start, end):
     """The kernel's own counters of pages moved."""
     return {k: end['vmstat'][k] - start['vmstat'].get(k, 0) for k in end['vmstat']}
@@ -124,6 +134,8 @@ def figures(run, samples, meters, pages):
         'free_dram_at_start': start['free_dram'],
         'hot_on_dram_at_start': hot_share(start),
         'hot_on_dram': hot_share(end),
+        'writes_slow_at_start': writes_slow(start),
+        'writes_slow': writes_slow(end),
         'vmstat': moved,
         'pages_moved': moved.get('pgmigrate_success'),
         'arrivals_s': arrivals(start, end),
@@ -233,6 +245,9 @@ def verdict_of(records, workload, competitors):
         return
     cost = against_static(records, workload, 'hmvisor', 'instructions_per_unit')
     text = f'hmvisor against static: {stores - 1:+.1%} slow stores'
+    own = against_static(records, workload, 'hmvisor', 'writes_slow')
+    if own is not None:
+        text += f', {own - 1:+.1%} own writes to slow memory'
     if cost is not None:
         text += f', {cost - 1:+.1%} host instructions'
     static = spread(select(records, workload, 'static'), 'slow_stores_per_unit')
@@ -266,6 +281,8 @@ def report(records, machine):
     yield from ('', '## How to read this', '')
     yield ('Median (least to greatest) of the repetitions, which took turns; every competitor had the same warm-up and the same two windows. '
            'Stores, loads and write-backs are of the whole host on the slow node, per unit of work, counted one by one in the second window; '
+           'what guests and host store besides weighs more per unit the slower the work is. Own writes to slow: which share of the workload\'s writes goes to slow '
+           'memory as its pages lie at the end, by the law that they follow. '
            f"write-backs are what a cache of {machine.get('cache')}, 8 ways, one for the CPU, would make of them. Work, host instructions and gaps "
            'between 10 ms ticks are of the first window, in which only instructions are counted. Pages moved: all that the guest\'s kernel moved, '
            'from the start of the work to its end, for whatever reason; per useful page: for each page by which the hot set on DRAM grew. Arrival: '

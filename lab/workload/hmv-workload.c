@@ -171,6 +171,28 @@ static int json_set(FILE *f, const char *name, const PageSet *set) {
         return 0;
 }
 
+/* Of a skewed hot set: which share of its writes goes to each node as its pages lie now, by the law they
+ * follow. */
+static int json_shares(FILE *f, const Workload *w, const PageSet *hot) {
+        double by_node[NODES_MAX] = {};
+        const char *comma = "";
+        int r;
+
+        if (!w->pattern.share)
+                return 0;
+        r = pages_weigh(hot, w->pattern.share, by_node);
+        if (r < 0)
+                return r;
+        fprintf(f, "\"writes_by_node\":{");
+        for (unsigned n = 0; n < NODES_MAX; n++)
+                if (by_node[n] > 0) {
+                        fprintf(f, "%s\"%u\":%.4f", comma, n, by_node[n]);
+                        comma = ",";
+                }
+        fprintf(f, "},");
+        return 0;
+}
+
 /* [ms after the start, ms until it had arrived or null], oldest first. */
 static void json_moves(FILE *f, const Workload *w) {
         uint64_t from = w->n_moves > MOVES_KEPT ? w->n_moves - MOVES_KEPT : 0;
@@ -195,6 +217,8 @@ static int workload_report(Workload *w, FILE *f) {
 
         fprintf(f, "{\"state\":\"running\",");
         r = json_set(f, "hot", &hot);
+        if (r >= 0)
+                r = json_shares(f, w, &hot);
         if (r >= 0)
                 r = json_set(f, "cold", &w->cold);
         if (r >= 0 && w->read.size > 0)

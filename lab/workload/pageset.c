@@ -25,26 +25,43 @@ static long set_policy(void *base, uint64_t size, int mode, int node) {
                        node >= 0 ? NODES_MAX + 1UL : 0UL, 0U);
 }
 
-int pages_locate(const PageSet *set, unsigned stride, uint64_t by_node[NODES_MAX], uint64_t *ret_elsewhere) {
+/* The nodes of pages from *at on; moves *at behind them. How many, 0 at the end, or -errno. */
+static long pages_query(const PageSet *set, unsigned stride, uint64_t *at, int status[QUERY_PAGES]) {
         static void *pages[QUERY_PAGES];
+        long n = 0;
+
+        for (; n < QUERY_PAGES && *at < set->size; n++, *at += stride * PAGE)
+                pages[n] = (uint8_t *) set->base + *at;
+        if (n > 0 && syscall(SYS_move_pages, 0, n, pages, NULL, status, 0) < 0)
+                return -errno;
+        return n;
+}
+
+int pages_locate(const PageSet *set, unsigned stride, uint64_t by_node[NODES_MAX], uint64_t *ret_elsewhere) {
         static int status[QUERY_PAGES];
-        uint64_t elsewhere = 0;
+        uint64_t elsewhere = 0, at = 0;
+        long n;
 
-        for (uint64_t at = 0; at < set->size;) {
-                unsigned long n = 0;
-
-                for (; n < QUERY_PAGES && at < set->size; n++, at += stride * PAGE)
-                        pages[n] = set->base + at;
-                if (syscall(SYS_move_pages, 0, n, pages, NULL, status, 0) < 0)
-                        return -errno;
-                for (unsigned long i = 0; i < n; i++)
+        while ((n = pages_query(set, stride, &at, status)) > 0)
+                for (long i = 0; i < n; i++)
                         if (status[i] >= 0 && status[i] < NODES_MAX)
                                 by_node[status[i]]++;
                         else
                                 elsewhere++;
-        }
         *ret_elsewhere = elsewhere;
-        return 0;
+        return (int) n;
+}
+
+int pages_weigh(const PageSet *set, const double *weight, double by_node[NODES_MAX]) {
+        static int status[QUERY_PAGES];
+        uint64_t at = 0;
+        long n;
+
+        while ((n = pages_query(set, 1, &at, status)) > 0)
+                for (long i = 0; i < n; i++, weight++)
+                        if (status[i] >= 0 && status[i] < NODES_MAX)
+                                by_node[status[i]] += *weight;
+        return (int) n;
 }
 
 static int set_reserve(PageSet *set, uint64_t size, bool thp) {

@@ -22,6 +22,10 @@ typedef struct PageSet {
  * stride of more than one, only each so many'th page is asked for. 0 or -errno. */
 int pages_locate(const PageSet *set, unsigned stride, uint64_t by_node[NODES_MAX], uint64_t *ret_elsewhere);
 
+/* Adds to by_node the weights of the pages on each node; weight has one for each page of the set. 0 or
+ * -errno. */
+int pages_weigh(const PageSet *set, const double *weight, double by_node[NODES_MAX]);
+
 /* Touches size bytes, wholly on the node or -ENOMEM; node -1: wherever the kernel likes. The policy is gone
  * afterwards. 0 or -errno. */
 int set_place(PageSet *set, uint64_t size, int node, bool thp);

@@ -82,13 +82,16 @@ int pattern_init(Pattern *p, uint64_t hot_size, double skew, uint64_t seed) {
         if (n > UINT32_MAX)
                 return -EFBIG;
         p->alias = calloc(n, sizeof(*p->alias));
+        p->share = calloc(n, sizeof(*p->share));
         weight = calloc(n, sizeof(*weight));
         stack = calloc(n, sizeof(*stack));
-        if (p->alias && weight && stack) {
+        if (p->alias && p->share && weight && stack) {
                 weights_fill(weight, (uint32_t) n, skew, seed);
+                for (uint64_t i = 0; i < n; i++)
+                        p->share[i] = weight[i] / (double) n;
                 alias_fill(p->alias, weight, stack, (uint32_t) n);
         }
-        n = p->alias && weight && stack;
+        n = p->alias && p->share && weight && stack;
         free(weight);
         free(stack);
         return n ? 0 : -ENOMEM;
@@ -96,7 +99,9 @@ int pattern_init(Pattern *p, uint64_t hot_size, double skew, uint64_t seed) {
 
 void pattern_free(Pattern *p) {
         free(p->alias);
+        free(p->share);
         p->alias = NULL;
+        p->share = NULL;
 }
 
 void pattern_move(Pattern *p) {

@@ -18,6 +18,7 @@ typedef struct Pattern {
         _Atomic uint64_t hot_offset;    /* where they begin */
         uint64_t seed;                  /* of the places that it moves to */
         struct PatternAlias *alias;     /* one for each hot page; NULL: uniform */
+        double *share;                  /* of all writes, by hot page; NULL: all alike */
 } Pattern;
 
 /* skew: Zipf's exponent, 0 for uniform. 0 or -errno; free it with pattern_free(). */

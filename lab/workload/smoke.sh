@@ -58,6 +58,7 @@ for _ in $(seq 150); do
 done
 case $moving in *'"moves":[['[0-9]*,[0-9]*']'*) ;; *) fail "the hot set did not move and arrive: $moving" ;; esac
 [ "$(number hot_pages "$moving")" = 512 ] && [ "$(number read_pages "$moving")" = 256 ] || fail "other sizes: $moving"
+case $moving in *'"writes_by_node":{"0":1.0000}'*) ;; *) fail "not all writes go to node 0: $moving" ;; esac
 [ "$(number reads "$moving")" -gt 0 ] || fail "it does not read: $moving"
 kill "$pid"
 wait "$pid" || fail "SIGTERM is not a clean end"
