@@ -7,7 +7,7 @@
 #include "base/units.h"
 #include "manager-internal.h"
 
-#define BALANCED_USEC (10 * USEC_PER_SEC) /* with nothing to move, before tracking rests */
+#define BALANCED_EPOCHS 10 /* with samples and nothing to move, before tracking rests */
 
 struct DomainCall {
         Manager *manager;
@@ -321,14 +321,22 @@ static bool source_works(const Domain *d) {
         return h == SOURCE_TRACKING || h == SOURCE_BLOCKED;
 }
 
+/* Counted in epochs with samples: where tracking is dear and rests, seconds pass in which nothing is
+ * learned. */
+static bool is_balanced(const Domain *d) {
+        DomainTotals totals;
+
+        return d->balanced_since > 0 && core_get_totals(d->manager->core, d->key, &totals) == 0 &&
+               totals.epochs >= d->balanced_epochs + BALANCED_EPOCHS;
+}
+
 /* What the domain's state is worth; a change starts the source anew, with its ranges and heat kept. */
-static void domain_set_effort(Domain *d, usec_t now) {
+static void domain_set_effort(Domain *d) {
         Effort e = EFFORT_GLANCE;
         SourceSettings settings;
 
         if (d->policy.managed && agent_link_health(d->agent) == AGENT_READY && !d->manager->stopping)
-                e = d->balanced_since > 0 && now >= d->balanced_since + BALANCED_USEC ? EFFORT_WATCH
-                                                                                      : EFFORT_FULL;
+                e = is_balanced(d) ? EFFORT_WATCH : EFFORT_FULL;
         if (e == d->effort)
                 return;
         d->effort = e;
@@ -398,7 +406,7 @@ void domain_evaluate(Domain *d) {
         d->booted = d->booted || agent_link_health(d->agent) == AGENT_READY;
         agent_link_set_frozen(d->agent, domain_is_frozen(d), now);
         agent_link_set_manage(d->agent, wanted, now);
-        domain_set_effort(d, now);
+        domain_set_effort(d);
 
         if (d->phase == PHASE_DISCOVERED)
                 (void) domain_set_phase(d, PHASE_PROBING, "");

@@ -116,6 +116,7 @@ struct Domain {
         bool booted;                   /* its agent has answered */
         Effort effort;                 /* how much of the time the source tracks */
         usec_t balanced_since;         /* the core has found nothing to move since then; 0: it has */
+        uint64_t balanced_epochs;      /* it had seen then */
         Decision balanced;             /* and what it found then */
         AgentLink *agent;
         bool agent_connected;

@@ -142,6 +142,8 @@ void order_carry(Domain *d, const Order *order) {
 /* Epochs in which tracking rests as it should say nothing, and neither does the same verdict once more. */
 void decision_keep(Domain *d, const Decision *decision) {
         const KeptDecision *last = &d->decisions[(d->n_decisions + DECISIONS_KEPT - 1) % DECISIONS_KEPT];
+        usec_t since = d->balanced_since;
+        DomainTotals totals;
         bool rests = decision->verdict == VERDICT_NO_SAMPLES && source_health(d->source) == SOURCE_TRACKING;
         uint64_t now = 0;
         KeptDecision *k;
@@ -149,6 +151,8 @@ void decision_keep(Domain *d, const Decision *decision) {
         if (rests)
                 return;
         decision_note_balance(decision, &d->balanced_since, &d->balanced);
+        if (d->balanced_since != since && core_get_totals(d->manager->core, d->key, &totals) == 0)
+                d->balanced_epochs = totals.epochs;
         if (d->n_decisions > 0 && decision->verdict == last->decision.verdict && decision->order == 0)
                 return;
         k = &d->decisions[d->n_decisions++ % DECISIONS_KEPT];

@@ -10,7 +10,7 @@
 #include "place.h"
 
 #define HALVES 2            /* samples a second: SampleInterval=500ms */
-#define BALANCED_USEC (10 * USEC_PER_SEC) /* as manager-domain.c: until tracking is a watch only */
+#define BALANCED_EPOCHS 10 /* as manager-domain.c: until tracking is a watch only */
 #define WATCH_ON_HALVES 8
 #define WATCH_OFF_HALVES 24
 #define FULL_FAULTS 25000 /* a second: CostLimit= of one processor, at 2 us each; and WatchCostLimit= */
@@ -29,6 +29,7 @@ typedef struct Self {
         uint64_t phase_end;     /* of the watch's on or off part */
         bool off;
         usec_t balanced_since; /* 0: it is not */
+        uint64_t balanced_epochs;
         Decision balanced;
 } Self;
 
@@ -95,12 +96,17 @@ static bool self_sample(Self *h, bool rests) {
 }
 
 /* As the manager does, in domain_set_effort(). */
-static void self_note(Self *h, const OrderList *list, usec_t now) {
+static void self_note(Self *h, const OrderList *list) {
+        DomainTotals totals = { 0 };
+        usec_t since = h->balanced_since;
         bool watches;
 
         for (size_t i = 0; i < list->n_decisions; i++)
                 decision_note_balance(&list->decisions[i], &h->balanced_since, &h->balanced);
-        watches = h->balanced_since > 0 && now >= h->balanced_since + BALANCED_USEC;
+        (void) core_get_totals(h->core, 1, &totals);
+        if (h->balanced_since != since)
+                h->balanced_epochs = totals.epochs;
+        watches = h->balanced_since > 0 && totals.epochs >= h->balanced_epochs + BALANCED_EPOCHS;
         if (watches != h->watches) {
                 h->watches = watches;
                 h->logging = h->off = false;
@@ -133,7 +139,7 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         r = core_step(h->core, &in, second * h->host.epoch_usec, &list);
         if (r < 0)
                 return r;
-        self_note(h, &list, second * USEC_PER_SEC);
+        self_note(h, &list);
         if (list.n_orders > 0)
                 guest_submit(&h->guest, &list.orders[0]);
         order_list_done(&list);
