@@ -14,6 +14,7 @@
 #define RETRY_USEC (10 * USEC_PER_SEC)      /* after a failure; then doubled up to the next */
 #define RETRY_MAX_USEC (300 * USEC_PER_SEC)
 #define RECONNECT_USEC USEC_PER_SEC
+#define STRANGE_MAX 5                       /* answers that the table's header goes on contradicting */
 #define ANSWER_USEC (90 * USEC_PER_SEC)     /* the owner always answers before; a bound all the same */
 
 typedef enum Request {
@@ -47,6 +48,7 @@ struct Source {
         uint64_t n_counters;       /* of the table that we made */
         uint64_t generation;       /* of ranges below */
         uint64_t epoch;            /* of the header, when last collected */
+        unsigned strange;          /* answers in a row that told of another generation than the header */
         bool stale;                /* counters of an older layout are in the table */
         SourceRange ranges[HOTNESS_RANGES_MAX];
         size_t n_ranges;
@@ -100,6 +102,7 @@ static int table_make(Source *s, uint64_t n_counters) {
         s->map = map;
         s->n_counters = n_counters;
         s->epoch = 0;
+        s->strange = 0;
         s->stale = false;
         s->fd = TAKE_FD(fd);
         return 0;
@@ -227,6 +230,15 @@ static void ranges_take(Source *s, Request asked) {
         }
 }
 
+/* The extension writes the generation once, so a header that was written over stays wrong, and nothing would
+ * be collected again. When memory grows just now, both may differ for a moment. */
+static bool header_is_lost(Source *s) {
+        bool same = atomic_load((_Atomic uint64_t *) &header(s)->generation) == s->status.generation;
+
+        s->strange = same ? 0 : s->strange + 1;
+        return s->strange >= STRANGE_MAX;
+}
+
 static void on_status(Source *s, Request asked, usec_t now) {
         const HotnessStatus *q = &s->status;
 
@@ -257,7 +269,11 @@ static void on_status(Source *s, Request asked, usec_t now) {
                  * repeat. */
                 s->next = REQUEST_PROBE;
                 s->next_usec = asked == REQUEST_QUERY ? now : now + QUERY_USEC;
-        } else {
+        } else if (header_is_lost(s))
+                source_fail(s, OUTCOME_FAILED,
+                            "the counter table was written over by something in QEMU's process; a new "
+                            "one is made in seconds", now);
+        else {
                 s->health = SOURCE_TRACKING;
                 s->outcome = (Outcome){};
                 s->retry_usec = RETRY_USEC;

@@ -186,6 +186,38 @@ static void test_generation_changes(void **state) {
         teardown(&q);
 }
 
+/* Something in QEMU's process has written over the header, which the extension does not write again. */
+static void test_header_is_lost(void **state) {
+        const SourceRange *r;
+        Qemu q;
+
+        setup(&q);
+        start(&q);
+        memset(q.table, 0xa5, q.size);
+        header(&q)->busy = 0; /* with its next sample */
+        for (int i = 0; i < 4; i++) {
+                collect(&q, &r);
+                source_release(q.source, true, false);
+                wait(&q, 250);
+                assert_non_null(strstr(q.last, "hotness-query"));
+                reply(&q, "tracking", 1, 200);
+                assert_int_equal(source_health(q.source), SOURCE_TRACKING); /* memory may grow just now */
+        }
+        collect(&q, &r);
+        source_release(q.source, true, false);
+        wait(&q, 250);
+        reply(&q, "tracking", 1, 200);
+        assert_int_equal(source_health(q.source), SOURCE_FAILED);
+        assert_non_null(strstr(source_outcome(q.source)->text, "written over"));
+        q.last[0] = '\0';
+        wait(&q, 11000);
+        start(&q); /* with a table of its own */
+        header(&q)->epoch = 2;
+        assert_int_equal(collect(&q, &r), 2);
+        source_release(q.source, true, false);
+        teardown(&q);
+}
+
 static void test_grows(void **state) {
         Qemu q;
 
@@ -304,6 +336,7 @@ int main(void) {
                 cmocka_unit_test(test_counts),
                 cmocka_unit_test(test_busy_and_lying_header),
                 cmocka_unit_test(test_generation_changes),
+                cmocka_unit_test(test_header_is_lost),
                 cmocka_unit_test(test_grows),
                 cmocka_unit_test(test_expired_starts_again),
                 cmocka_unit_test(test_blocked_resumes),
