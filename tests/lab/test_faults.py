@@ -11,6 +11,8 @@ from labhost import check, equal, guest, hmvctl, host, lab, main, matches, wait_
 NAME = "faulty1"
 MEMORY_MIB = 32
 AGAIN_PAGES = 1000  # promoted after a fault: orders are carried out again
+CONF = "/etc/hmvisor/hmvisord.conf.d/lab-faults.conf"
+JOURNAL = "/var/lib/hmvisor"
 LONG = 300          # seconds for what takes the emulated host some
 
 # In the guest. Puts the pages back on slow memory, and waits until they are being moved to DRAM again.
@@ -167,6 +169,27 @@ def table_scribbled_on():
     converged()
 
 
+def journal_disk_full():
+    """The disk of the market's journal is full: the market stands still and says why, pages are moved on"""
+    def reason():
+        return hmvctl("market", "status", "--json").json()["Reason"]
+
+    host("sh", "-c", f"systemctl stop hmvisord && mount -t tmpfs -o size=64k,mode=0700 none {JOURNAL} && "
+         f"mkdir -p $(dirname {CONF}) && "
+         f"printf '[Market]\\nEnabled=yes\\nPool=yes\\nMinTrade=16M\\nEpoch=10s\\nCoolDown=1s\\nDwell=1s\\n' >{CONF} && "
+         f"systemctl start hmvisord && ! dd if=/dev/zero of={JOURNAL}/full bs=4k status=none && df {JOURNAL}")
+    try:
+        wait_for("trading is on", LONG, lambda: hmvctl("market", "set", NAME, "--trading", "on", code=None).code == 0)
+        wait_for("the market stands still, and says why", 120, lambda: "No space left on device" in reason())
+        converged()
+        host("rm", f"{JOURNAL}/full")
+        wait_for("the market goes on", 120, lambda: not reason())
+        matches(".", host("cat", f"{JOURNAL}/market").out, "journal")
+    finally:
+        host("sh", "-c", f"rm -f {CONF}; systemctl stop hmvisord; umount {JOURNAL}; systemctl start hmvisord")
+    converged()
+
+
 def bus_restarted():
     """The system's bus is restarted"""
     host("systemctl", "restart", "dbus")
@@ -183,4 +206,4 @@ def removed():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([start, check_can_fail, killed_in_mid_order, paused_in_mid_order, agent_killed_in_mid_order,
-                   agent_hung_in_mid_order, out_of_memory, table_scribbled_on, bus_restarted, removed], NAME))
+                   agent_hung_in_mid_order, out_of_memory, table_scribbled_on, journal_disk_full, bus_restarted, removed], NAME))
