@@ -8,7 +8,7 @@ import tempfile
 
 from labhost import check, equal, guest, hmvctl, host, lab, main, matches, wait_for
 
-NAME = "faulty1"
+NAME, OTHER = "faulty1", "faulty2"
 MEMORY_MIB = 32
 AGAIN_PAGES = 1000  # promoted after a fault: orders are carried out again
 CONF = "/etc/hmvisor/hmvisord.conf.d/lab-faults.conf"
@@ -196,9 +196,28 @@ def bus_restarted():
     converged()
 
 
+def other_killed():
+    """Another guest's QEMU is killed: its domain is let go, with its table; this one is served on"""
+    def tables():
+        pid = host("systemctl", "show", "-P", "MainPID", "hmvisord").out.strip()
+        return int(host("sh", "-c", f"grep -c memfd:hmvisor-hotness /proc/{pid}/maps", check=False).out)
+    wait_for("one table of counters", LONG, lambda: tables() == 1)
+    before = restarts()
+    r = lab("guest", OTHER, "--dram", "192M", "--slow", "512M", "--no-wait", timeout=900)
+    equal(r.code, 0, f"starting it: {r.err[-2000:]}")
+    wait_for("it is tracked, too", LONG, lambda: tables() == 2)
+    host("sh", "-c", f"kill -KILL $(cat /run/libvirt/qemu/{OTHER}.pid)")
+    wait_for("let go", 60, lambda: info(OTHER)["Phase"] == "discovered")
+    equal(tables(), 1, "tables of counters")
+    equal(restarts(), before, "restarts of hmvisord")
+    lab("guest", "remove", OTHER)
+    converged()
+
+
 def removed():
-    """The guest goes, the daemon stays"""
-    lab("guest", "remove", NAME)
+    """The guests go, the daemon stays"""
+    for name in (NAME, OTHER):
+        lab("guest", "remove", name)
     wait_for("no domains", 60, lambda: not hmvctl("list", "--json").json())
     equal(host("systemctl", "is-active", "hmvisord").out.strip(), "active", "hmvisord")
 
@@ -206,4 +225,5 @@ def removed():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([start, check_can_fail, killed_in_mid_order, paused_in_mid_order, agent_killed_in_mid_order,
-                   agent_hung_in_mid_order, out_of_memory, table_scribbled_on, journal_disk_full, bus_restarted, removed], NAME))
+                   agent_hung_in_mid_order, out_of_memory, table_scribbled_on, journal_disk_full, bus_restarted, other_killed,
+                   removed], NAME))
