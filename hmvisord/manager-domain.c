@@ -274,7 +274,8 @@ void domain_update(Domain *d, const VirtEvent *e) {
                 d->resize = (Resize){};
                 d->swap = (Swap){};
                 d->pid = 0;
-                d->pid_next = 0;
+                d->pid_next = d->own_next = 0;
+                d->own_known = false;
                 d->job = false;
                 d->info_known = false;
                 d->agent_connected = false;

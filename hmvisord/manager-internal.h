@@ -126,8 +126,10 @@ struct Domain {
         Swap swap;
         int pid;                       /* of QEMU; <= 0: not known */
         usec_t pid_next;
-        bool usage_known;
-        uint64_t usage_bytes[HOST_NODES_MAX];   /* of QEMU's shared memory, by host node */
+        bool usage_known, own_known;
+        usec_t own_next;
+        uint64_t usage_bytes[HOST_NODES_MAX];   /* of QEMU's memory, by host node ... */
+        uint64_t own_bytes[HOST_NODES_MAX];     /* ... and what of it is not the guest's */
         bool market_known;             /* the market has seen its present settings */
         WishDecision wish;             /* as last explained */
         bool wish_known;

@@ -48,17 +48,48 @@ Domain *market_domain(Manager *m, const AccountId *id) {
 
 /* ---- what the host sees ---- */
 
-#define USAGE_SLACK_BYTES                                                                                   \
-        (16 * MIB) /* beside the guest's memory: the counters of its writes, a byte a page */
-#define PID_USEC (60 * USEC_PER_SEC) /* before a process that was not found is looked for again */
+#define USAGE_SLACK_BYTES (16 * MIB)      /* by which QEMU's own memory may have grown */
+#define PID_USEC (60 * USEC_PER_SEC)      /* before a process that was not found is looked for again */
+#define OWN_USEC (60 * USEC_PER_SEC)      /* before all of a process's memory is walked again */
 
-/* The process stays what it is until the domain has another id. */
+/* What QEMU keeps on the cell's nodes of guest memory: at least, as the rest is not known that exactly. */
+static uint64_t resident_of(const Domain *d, const DomainCell *c) {
+        uint64_t sum = 0, own = USAGE_SLACK_BYTES;
+
+        if (!d->usage_known)
+                return UINT64_MAX;
+        for (unsigned i = 0; i < HOST_NODES_MAX; i++)
+                if (host_nodelist_has(c->host_nodes, i)) {
+                        sum += d->usage_bytes[i];
+                        own += d->own_bytes[i];
+                }
+        return sum - MIN(sum, own + sum / 1024);
+}
+
+static bool seems_to_hold_too_much(const Domain *d) {
+        for (size_t i = 0; i < d->info.n_cells; i++) {
+                const DomainCell *c = &d->info.cells[i];
+                uint64_t resident = resident_of(d, c);
+
+                if (resident != UINT64_MAX && resident > c->boot_bytes + c->device_current_bytes)
+                        return true;
+        }
+        return false;
+}
+
+/* The process stays what it is until the domain has another id. Its own memory is learned once, and anew
+ * only when it may have grown. */
 static void look_at_usage(Domain *d, usec_t now) {
         if (d->pid <= 0 && now >= d->pid_next) {
                 d->pid_next = now + PID_USEC;
                 d->pid = virt_domain_pid(d->manager->virt, d->name);
         }
-        d->usage_known = d->pid > 0 && host_machine_shared_bytes("/", d->pid, d->usage_bytes) >= 0;
+        d->usage_known = d->pid > 0 && host_machine_bytes("/", d->pid, d->usage_bytes) >= 0;
+        if (d->usage_known && now >= d->own_next && (!d->own_known || seems_to_hold_too_much(d))) {
+                d->own_next = now + OWN_USEC;
+                d->own_known = host_machine_own_bytes("/", d->pid, d->own_bytes) >= 0;
+        }
+        d->usage_known = d->usage_known && d->own_known;
 }
 
 const DomainCell *market_cell(const Domain *d, Tier tier) {
@@ -85,19 +116,6 @@ bool market_has_dealings(const Domain *d) {
         const Account *a = trade ? ledger_find(trade_ledger(trade), market_account(d)) : NULL;
 
         return a && (a->position != 0 || a->ticket.lots != 0);
-}
-
-/* What QEMU keeps of the cell's nodes, less what it may share there for other ends than the guest's memory.
- */
-static uint64_t resident_of(const Domain *d, const DomainCell *c) {
-        uint64_t sum = 0;
-
-        if (!d->usage_known)
-                return UINT64_MAX;
-        for (unsigned i = 0; i < HOST_NODES_MAX; i++)
-                if (host_nodelist_has(c->host_nodes, i))
-                        sum += d->usage_bytes[i];
-        return sum - MIN(sum, USAGE_SLACK_BYTES + sum / 1024);
 }
 
 static SettleCell cell_facts(const Domain *d, Tier tier) {

@@ -167,11 +167,11 @@ static int check_domain(xmlNodePtr root, const char *name, Outcome *o) {
 
 /* ---- writing ---- */
 
+/* What the memory is made of stays as it is: anonymous memory, libvirt's default, is the one that the kernel
+ * makes of huge pages, with which a rest of tracking costs next to nothing. But pages that are shared with
+ * other machines are on one node for all of them. */
 static int write_backing(xmlNodePtr root, xmlNodePtr record) {
-        xmlNodePtr source = part_replace(root, record, "memoryBacking/source");
-        xmlNodePtr access = part_replace(root, record, "memoryBacking/access");
-
-        return xml_set(source, "type", "memfd") < 0 || xml_set(access, "mode", "shared") < 0 ? -ENOMEM : 0;
+        return part_replace(root, record, "memoryBacking/nosharepages") ? 0 : -ENOMEM;
 }
 
 static int write_sizes(xmlNodePtr root, xmlNodePtr record, const BindOptions *b) {
@@ -269,8 +269,6 @@ static int write_cell(xmlNodePtr numa, Tier t, uint64_t bytes, uint32_t n_vcpus,
                 r = xml_set(cell, "memory", "%" PRIu64, bytes / KIB);
         if (r >= 0)
                 r = xml_set(cell, "unit", "KiB");
-        if (r >= 0)
-                r = xml_set(cell, "memAccess", "shared");
         distances = r >= 0 ? xml_add(cell, "distances", NULL) : NULL;
         for (Tier s = 0; r >= 0 && s < _TIER_MAX; s++) {
                 xmlNodePtr sibling = xml_add(distances, "sibling", NULL);
@@ -322,8 +320,6 @@ static int write_memory_device(xmlNodePtr devices, Tier t, uint64_t bytes, uint6
 
         memory = xml_add(devices, "memory", NULL);
         r = xml_set(memory, "model", "virtio-mem");
-        if (r >= 0)
-                r = xml_set(memory, "access", "shared");
         if (r < 0)
                 return r;
         target = xml_add(memory, "target", NULL);

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <limits.h>
 
+#include "base/units.h"
 #include "io/host.h"
 
 static const char *root_prefix(const char *root) {
@@ -54,12 +55,26 @@ static FILE *numa_stat_open(const char *root, char *cgroup) {
         }
 }
 
-int host_machine_shared_bytes(const char *root, pid_t pid, uint64_t *ret_bytes) {
+/* Adds "N0=12 N1=3 ..." to sums. */
+static void nodes_add(char *words, uint64_t factor, uint64_t *sums) {
+        char *save = NULL;
+
+        for (char *word = strtok_r(words, " \n", &save); word; word = strtok_r(NULL, " \n", &save)) {
+                uint64_t node, value;
+
+                if (*word == 'N' && isdigit((unsigned char) word[1]) &&
+                    sscanf(word, "N%" SCNu64 "=%" SCNu64, &node, &value) == 2 && node < HOST_NODES_MAX)
+                        sums[node] += value * factor;
+        }
+}
+
+int host_machine_bytes(const char *root, pid_t pid, uint64_t *ret_bytes) {
         _cleanup_fclose_ FILE *f = NULL;
         _cleanup_free_ char *line = NULL;
         uint64_t bytes[HOST_NODES_MAX] = {};
         char cgroup[PATH_MAX];
         size_t size = 0;
+        unsigned found = 0;
         int r;
 
         r = cgroup_of(root, pid, cgroup, sizeof(cgroup));
@@ -68,22 +83,42 @@ int host_machine_shared_bytes(const char *root, pid_t pid, uint64_t *ret_bytes) 
         f = numa_stat_open(root, cgroup);
         if (!f)
                 return -ENODATA;
-        while (getline(&line, &size, f) > 0) {
-                char *save = NULL, *word = strtok_r(line, " \n", &save);
-
-                if (!word || !streq(word, "shmem"))
-                        continue;
-                while ((word = strtok_r(NULL, " \n", &save))) {
-                        uint64_t node, value;
-
-                        if (sscanf(word, "N%" SCNu64 "=%" SCNu64, &node, &value) == 2 &&
-                            node < HOST_NODES_MAX)
-                                bytes[node] = value;
+        while (getline(&line, &size, f) > 0)
+                if (strncmp(line, "anon ", 5) == 0 || strncmp(line, "shmem ", 6) == 0) {
+                        nodes_add(strchr(line, ' '), 1, bytes);
+                        found++;
                 }
-                memcpy(ret_bytes, bytes, sizeof(bytes));
-                return 0;
+        if (found < 2)
+                return -ENODATA;
+        memcpy(ret_bytes, bytes, sizeof(bytes));
+        return 0;
+}
+
+/* A line of numa_maps: "ADDRESS POLICY [file=PATH] [heap] [anon=N] ... N0=12 N1=3 kernelpagesize_kB=4". */
+int host_machine_own_bytes(const char *root, pid_t pid, uint64_t *ret_bytes) {
+        _cleanup_fclose_ FILE *f = NULL;
+        _cleanup_free_ char *line = NULL;
+        uint64_t bytes[HOST_NODES_MAX] = {};
+        char path[PATH_MAX];
+        size_t size = 0;
+
+        snprintf(path, sizeof(path), "%s/proc/%d/numa_maps", root_prefix(root), (int) pid);
+        f = fopen(path, "re");
+        if (!f)
+                return errno == ENOENT ? -ESRCH : errno == EPERM ? -EACCES : -errno;
+        while (getline(&line, &size, f) > 0) {
+                const char *page = strstr(line, " kernelpagesize_kB=");
+                uint64_t kib = page ? strtoull(page + strlen(" kernelpagesize_kB="), NULL, 10) : 4;
+                char *policy = strchr(line, ' ');
+
+                if (policy && strncmp(policy, " bind:", 6) != 0 && strstr(policy, " anon=") &&
+                    !strstr(policy, " file="))
+                        nodes_add(policy, kib * KIB, bytes);
         }
-        return -ENODATA;
+        if (ferror(f))
+                return -EIO;
+        memcpy(ret_bytes, bytes, sizeof(bytes));
+        return 0;
 }
 
 bool host_nodelist_has(const char *list, unsigned node) {

@@ -54,9 +54,13 @@ const char *tier_source_to_string(TierSource s);
  * process), -EACCES, or -errno. */
 int host_mapping_node_bytes(const char *root, pid_t pid, uint64_t hva, uint64_t *ret_bytes);
 
-/* Bytes per node of the shared memory (which a bound machine's RAM is) that the kernel accounts to the
- * cgroup of the machine of QEMU process pid: guest memory, and a little that QEMU shares for other ends.
- * Cheap. ret_bytes has HOST_NODES_MAX members. Returns 0, -ESRCH (no such process), -ENODATA (no cgroup of a
- * machine, or it is not accounted), or -errno. */
-int host_machine_shared_bytes(const char *root, pid_t pid, uint64_t *ret_bytes);
+/* Bytes per node of the anonymous and the shared memory that the kernel accounts to the cgroup of the
+ * machine of QEMU process pid: guest memory, and QEMU's own. Cheap. ret_bytes has HOST_NODES_MAX members.
+ * Returns 0, -ESRCH (no such process), -ENODATA (no cgroup of a machine, or it is not accounted), or -errno.
+ */
+int host_machine_bytes(const char *root, pid_t pid, uint64_t *ret_bytes);
+
+/* The part of them that is QEMU's own: anonymous memory that is bound to no node, as a cell's memory is. As
+ * costly as host_mapping_node_bytes(). Returns 0, -ESRCH, -EACCES, or -errno. */
+int host_machine_own_bytes(const char *root, pid_t pid, uint64_t *ret_bytes);
 bool host_nodelist_has(const char *list, unsigned node); /* "0,2-3" */

@@ -238,24 +238,41 @@ static void test_machine_usage(void **state) {
         uint64_t bytes[HOST_NODES_MAX] = { 7 };
         char path[256], text[256];
 
-        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ESRCH);
+        assert_int_equal(host_machine_bytes(root, 77, bytes), -ESRCH);
         snprintf(text, sizeof(text), "1:cpu:/other\n0::%s\n", cgroup);
         put("/proc/77/cgroup", text);
-        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ENODATA);
+        assert_int_equal(host_machine_bytes(root, 77, bytes), -ENODATA);
         put("/sys/fs/cgroup/machine.slice/memory.numa_stat", "shmem N0=9 N1=9\n"); /* of all machines */
-        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ENODATA);
+        assert_int_equal(host_machine_bytes(root, 77, bytes), -ENODATA);
         assert_int_equal(bytes[0], 7);
         snprintf(path, sizeof(path), "/sys/fs/cgroup%.*s/memory.numa_stat",
                  (int) (strstr(cgroup, "/emulator") - cgroup), cgroup);
-        put(path, "anon N0=1 N1=2\nshmem N0=4096 N1=8192 N99=5\nshmem_thp N0=3 N1=3\n");
-        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), 0);
-        assert_int_equal(bytes[0], 4096);
-        assert_int_equal(bytes[1], 8192);
+        put(path, "anon N0=1 N1=2\nanon_thp N0=3 N1=3\nshmem N0=4096 N1=8192 N99=5\nshmem_thp N0=3 N1=3\n");
+        assert_int_equal(host_machine_bytes(root, 77, bytes), 0);
+        assert_int_equal(bytes[0], 4097);
+        assert_int_equal(bytes[1], 8194);
         put(path, "anon N0=1 N1=2\n");
-        assert_int_equal(host_machine_shared_bytes(root, 77, bytes), -ENODATA);
+        assert_int_equal(host_machine_bytes(root, 77, bytes), -ENODATA);
         put("/proc/78/cgroup", "0::/user.slice/vm\n");
         put("/sys/fs/cgroup/user.slice/vm/memory.numa_stat", "shmem N0=4096\n");
-        assert_int_equal(host_machine_shared_bytes(root, 78, bytes), -ENODATA);
+        assert_int_equal(host_machine_bytes(root, 78, bytes), -ENODATA);
+}
+
+static void test_machine_own_memory(void **state) {
+        uint64_t bytes[HOST_NODES_MAX] = { 7 };
+
+        assert_int_equal(host_machine_own_bytes(root, 79, bytes), -ESRCH);
+        assert_int_equal(bytes[0], 7);
+        put("/proc/79/numa_maps",
+            "55d4cdecc000 default file=/usr/bin/qemu mapped=1180 active=0 N0=1180 kernelpagesize_kB=4\n"
+            "55d4ced84000 default file=/usr/bin/qemu anon=410 dirty=410 N0=410 kernelpagesize_kB=4\n"
+            "55d50e345000 default heap anon=2913 dirty=2913 active=0 N0=2900 N1=13 kernelpagesize_kB=4\n"
+            "7fd9a1c00000 default anon=2 dirty=2 active=0 N0=2 kernelpagesize_kB=2048\n"
+            "7fd9a2c00000 default\n"
+            "7fd9f3c00000 bind:1 anon=119296 dirty=119296 active=0 N1=119296 kernelpagesize_kB=4\n");
+        assert_int_equal(host_machine_own_bytes(root, 79, bytes), 0);
+        assert_int_equal(bytes[0], 2900 * 4096 + 4 * MIB);
+        assert_int_equal(bytes[1], 13 * 4096);
 }
 
 static void test_nodelist(void **state) {
@@ -272,6 +289,7 @@ int main(void) {
                 TREE_TEST(test_many_nodes), TREE_TEST(test_errors), TREE_TEST(test_mapping),
                 cmocka_unit_test(test_real_machine), cmocka_unit_test(test_mapping_of_self),
                 cmocka_unit_test_setup_teardown(test_machine_usage, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_machine_own_memory, setup, teardown),
                 cmocka_unit_test(test_nodelist),
         };
 
