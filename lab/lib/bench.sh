@@ -92,13 +92,14 @@ bench_window_of() {
         meter_switch none
 }
 
-# Which of the host's frames are the guest's memory: the page map of its QEMU, of what is mapped for the two cells.
+# Which of the host's frames are the guest's memory: the page map of its QEMU, where QEMU says that the blocks of its
+# two cells are.
 bench_pagemap() {
-        host_exec sh -c 'p=$(cat "/run/libvirt/qemu/$1.pid") && awk "/memfd:/ { print \$1 }" "/proc/$p/maps" | while IFS=- read -r from to; do
-                from=$((0x$from)) to=$((0x$to))
-                [ $((to - from)) -lt 33554432 ] || dd if="/proc/$p/pagemap" bs=64K iflag=skip_bytes,count_bytes status=none \
-                        skip=$((from / 512)) count=$(((to - from) / 512))
-        done' sh "$bench_guest" >"$bench_dir/pagemap"
+        host_exec sh -c 'p=$(cat "/run/libvirt/qemu/$1.pid")
+                virsh -q qemu-monitor-command --hmp "$1" "info ramblock" |
+                        awk "/ram-node|memua-hmvisor/ { print \$(NF - 1), \$(NF - 2) }" | while read -r from size; do
+                        dd if="/proc/$p/pagemap" bs=64K iflag=skip_bytes,count_bytes status=none skip=$((from / 512)) count=$((size / 512))
+                done' sh "$bench_guest" >"$bench_dir/pagemap"
 }
 
 # bench_run WORKLOAD COMPETITOR REPETITION: one line in $bench_records.
