@@ -10,12 +10,11 @@
  *
  *     hmv-workload --hot 96M --hot-node 1 --cold fill --cold-node 0
  *     hmv-workload --hot 64M --within 448M --move-every 60 --skew 0.99 --read 64M
- *     hmv-workload --query [--reset-gap]
+ *     hmv-workload --query [--reset-gap] [--brief]
  */
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -32,10 +31,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "options.h"
 #include "pattern.h"
 #include "ticker.h"
 
-#define DEFAULT_SOCKET "/run/hmv-workload.sock"
 #define LINE           64       /* bytes that one write rewrites: a cache line */
 #define LINE_WORDS     (LINE / sizeof(uint64_t))
 #define LINES_A_PAGE   (PAGE / LINE)
@@ -45,18 +44,6 @@
 #define ARRIVED        9000     /* permyriad of the hot set's pages that make one */
 #define LOOK_USEC      1000000  /* between two looks for it ... */
 #define LOOK_PAGES     512      /* ... at some so many pages */
-#define SKEW_MAX       10
-
-typedef struct Options {
-        uint64_t hot_size, within, cold_size, read_size, seed;
-        bool cold_fill, thp, query, reset_gap;
-        int hot_node, cold_node;        /* -1 = wherever the kernel likes */
-        unsigned seconds;               /* 0 = for ever */
-        unsigned move_every;            /* seconds, 0 = never */
-        unsigned rate;                  /* writes per second at most, 0 = no limit */
-        double skew;
-        const char *socket_path, *report_path;
-} Options;
 
 /* A move of the hot set; arrived_ms: how long after it 90% of its pages were on DRAM, 0 = not yet. */
 typedef struct Move {
@@ -210,12 +197,25 @@ static void json_moves(FILE *f, const Workload *w) {
         fprintf(f, "],");
 }
 
-/* One line of JSON with a newline. */
-static int workload_report(Workload *w, FILE *f) {
+static void json_counts(FILE *f, Workload *w) {
+        fprintf(f,
+                "\"writes\":%" PRIu64 ",\"reads\":%" PRIu64
+                ",\"longest_gap_ms\":%.1f,\"p99_gap_ms\":%" PRIu32 ",\"elapsed_ms\":%" PRIu64 "}\n",
+                atomic_load(&w->writes), atomic_load(&w->reads),
+                (double) atomic_load(&w->ticker.longest_usec) / 1000, ticker_quantile_ms(&w->ticker, 9900),
+                (now_usec() - w->started_usec) / 1000);
+}
+
+/* One line of JSON with a newline. Without brief it tells where the pages are, which takes a look at each. */
+static int workload_report(Workload *w, FILE *f, bool brief) {
         PageSet hot = pattern_hot(&w->pattern);
         int r;
 
         fprintf(f, "{\"state\":\"running\",");
+        if (brief) {
+                json_counts(f, w);
+                return 0;
+        }
         r = json_set(f, "hot", &hot);
         if (r >= 0)
                 r = json_shares(f, w, &hot);
@@ -226,12 +226,7 @@ static int workload_report(Workload *w, FILE *f) {
         if (r < 0)
                 return r;
         json_moves(f, w);
-        fprintf(f,
-                "\"writes\":%" PRIu64 ",\"reads\":%" PRIu64
-                ",\"longest_gap_ms\":%.1f,\"p99_gap_ms\":%" PRIu32 ",\"elapsed_ms\":%" PRIu64 "}\n",
-                atomic_load(&w->writes), atomic_load(&w->reads),
-                (double) atomic_load(&w->ticker.longest_usec) / 1000, ticker_quantile_ms(&w->ticker, 9900),
-                (now_usec() - w->started_usec) / 1000);
+        json_counts(f, w);
         return 0;
 }
 
@@ -245,12 +240,22 @@ static int workload_report_file(Workload *w, const char *path) {
         f = fopen(tmp, "we");
         if (!f)
                 return -errno;
-        r = workload_report(w, f);
+        r = workload_report(w, f, false);
         if (fclose(f) != 0 && r >= 0)
                 r = -errno;
         if (r >= 0 && rename(tmp, path) < 0)
                 r = -errno;
         return r;
+}
+
+/* "MS WRITES", the time in ms since 1970: a rate over any part of the run can be told from it afterwards. */
+static void log_counts(const Workload *w, FILE *log) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_REALTIME, &ts);
+        fprintf(log, "%" PRIu64 " %" PRIu64 "\n", (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000,
+                atomic_load(&w->writes));
+        fflush(log);
 }
 
 static int socket_make(const char *path, struct sockaddr_un *ret) {
@@ -283,10 +288,11 @@ static int socket_listen(const char *path) {
         return fd;
 }
 
-/* A client sends one byte, 'q' or 'r' (reset the gap after answering), and gets one line. */
+/* A client sends two letters and gets one line: 'r' for a new record of the gap after the answer (else 'q'), and 'b' for
+ * a brief one (else 'f'). */
 static void serve_client(Workload *w, int listener) {
         struct timeval limit = { .tv_sec = 2 };
-        char request = 0;
+        char request[2];
         FILE *f;
         int fd;
 
@@ -295,17 +301,18 @@ static void serve_client(Workload *w, int listener) {
                 return;
         (void) setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
         (void) setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
-        if (read(fd, &request, 1) != 1 || !(f = fdopen(fd, "w"))) {
+        if (read(fd, request, 2) != 2 || !(f = fdopen(fd, "w"))) {
                 close(fd);
                 return;
         }
-        (void) workload_report(w, f);
-        if (request == 'r')
+        (void) workload_report(w, f, request[1] == 'b');
+        if (request[0] == 'r')
                 atomic_store(&w->ticker.restart, true);
         fclose(f);
 }
 
 static int query(const Options *o) {
+        const char request[] = { o->reset_gap ? 'r' : 'q', o->brief ? 'b' : 'f' };
         struct sockaddr_un sa;
         char line[4096];
         FILE *f;
@@ -318,7 +325,7 @@ static int query(const Options *o) {
                         o->socket_path);
                 return 1;
         }
-        f = write(fd, o->reset_gap ? "r" : "q", 1) == 1 ? fdopen(fd, "r") : NULL;
+        f = write(fd, request, sizeof request) == sizeof request ? fdopen(fd, "r") : NULL;
         if (!f || !fgets(line, sizeof line, f)) {
                 fprintf(stderr, "hmv-workload: the workload at '%s' gave no answer\n", o->socket_path);
                 return 1;
@@ -357,7 +364,8 @@ static int sets_place(Workload *w, const Options *o) {
 
 static int run(const Options *o) {
         static Workload w;
-        uint64_t next_report;
+        uint64_t next_report, next_log;
+        FILE *log = NULL;
         pthread_t writer, ticker;
         int listener, r = 0;
 
@@ -373,8 +381,13 @@ static int run(const Options *o) {
                 return 1;
         }
 
+        if (o->log_path && !(log = fopen(o->log_path, "we"))) {
+                fprintf(stderr, "hmv-workload: cannot write '%s': %m\n", o->log_path);
+                return 1;
+        }
+
         w.started_usec = now_usec();
-        next_report = w.started_usec;
+        next_report = next_log = w.started_usec;
         if (pthread_create(&writer, NULL, writer_run, &w) != 0 ||
             pthread_create(&ticker, NULL, ticker_run, &w.ticker) != 0) {
                 fprintf(stderr, "hmv-workload: cannot start a thread\n");
@@ -394,6 +407,10 @@ static int run(const Options *o) {
                                         strerror(-r));
                         next_report = now_usec() + 1000000;
                 }
+                if (log && now_usec() >= next_log) {
+                        log_counts(&w, log);
+                        next_log = now_usec() + 1000000;
+                }
                 if (o->seconds > 0 && now_usec() - w.started_usec >= o->seconds * UINT64_C(1000000))
                         atomic_store(&stopping, true);
         }
@@ -401,201 +418,15 @@ static int run(const Options *o) {
         pthread_join(ticker, NULL);
         pattern_free(&w.pattern);
         (void) unlink(o->socket_path);
+        if (log)
+                fclose(log);
         if (o->report_path)
                 r = workload_report_file(&w, o->report_path);
         return r < 0;
 }
 
-static int parse_size(const char *text, uint64_t *ret) {
-        static const char units[] = "KMGT";
-        const char *unit;
-        uint64_t n;
-        char *end;
-
-        errno = 0;
-        n = strtoull(text, &end, 10);
-        if (end == text || errno != 0 || *text == '-')
-                return -EINVAL;
-        if (*end != '\0') {
-                unit = strchr(units, *end);
-                if (!unit || end[1] != '\0' ||
-                    __builtin_mul_overflow(n, UINT64_C(1) << (10 * (unit - units + 1)), &n))
-                        return -EINVAL;
-        }
-        *ret = n;
-        return 0;
-}
-
-static int parse_number(const char *text, unsigned *ret) {
-        uint64_t n;
-
-        if (parse_size(text, &n) < 0 || n > UINT32_MAX)
-                return -EINVAL;
-        *ret = (unsigned) n;
-        return 0;
-}
-
-static int parse_skew(const char *text, double *ret) {
-        double d;
-        char *end;
-
-        d = strtod(text, &end);
-        if (end == text || *end != '\0' || !(d >= 0 && d <= SKEW_MAX))
-                return -EINVAL;
-        *ret = d;
-        return 0;
-}
-
-static int parse_node(const char *text) {
-        uint64_t n;
-
-        return parse_size(text, &n) < 0 || n >= NODES_MAX ? -EINVAL : (int) n;
-}
-
-static void help(void) {
-        printf("usage: hmv-workload --hot SIZE [options]    write to a hot set until told to stop\n"
-               "       hmv-workload --query [--reset-gap]   print the running workload's state as JSON\n\n"
-               "  --hot SIZE         size of the set that is written (96M, 1G)\n"
-               "  --hot-node N       put it wholly on this node first; nothing holds it there afterwards\n"
-               "  --within SIZE      a larger range in which it lies, at its beginning first\n"
-               "  --move-every S     every S seconds it is another part of that range\n"
-               "  --skew S           write its pages by Zipf's law with this exponent (0: all alike)\n"
-               "  --read SIZE        a second set, of which a random line is read for each write\n"
-               "  --rate N           at most so many writes a second (0: no limit)\n"
-               "  --cold SIZE|fill   size of the set that is touched once; fill: until its node is full\n"
-               "  --cold-node N      the node of the cold set\n"
-               "  --thp never|always use of huge pages (never)\n"
-               "  --seconds S        stop after S seconds (0: never)\n"
-               "  --seed N           of the random places (1)\n"
-               "  --report FILE      write the state there each second\n"
-               "  --socket PATH      where --query is answered (" DEFAULT_SOCKET ")\n"
-               "  --query            ask the workload that runs\n"
-               "  --reset-gap        begin a new record of the longest gap after this answer\n");
-}
-
-static int wrong(const char *option, const char *value) {
-        fprintf(stderr, "hmv-workload: '%s' is no value for --%s; see --help\n", value, option);
-        return -EINVAL;
-}
-
-/* 0 to go on, 1 when all is done (help), or -EINVAL after a message. */
-static int options_parse(Options *o, int argc, char **argv) {
-        enum {
-                HOT = 256,
-                COLD,
-                HOT_NODE,
-                COLD_NODE,
-                THP,
-                WITHIN,
-                MOVE_EVERY,
-                SKEW,
-                READ,
-                RATE,
-                SECONDS,
-                SEED,
-                REPORT,
-                SOCKET,
-                QUERY,
-                RESET,
-                HELP
-        };
-        static const struct option table[] = {
-                { "hot", required_argument, NULL, HOT },
-                { "cold", required_argument, NULL, COLD },
-                { "hot-node", required_argument, NULL, HOT_NODE },
-                { "cold-node", required_argument, NULL, COLD_NODE },
-                { "thp", required_argument, NULL, THP },
-                { "within", required_argument, NULL, WITHIN },
-                { "move-every", required_argument, NULL, MOVE_EVERY },
-                { "skew", required_argument, NULL, SKEW },
-                { "read", required_argument, NULL, READ },
-                { "rate", required_argument, NULL, RATE },
-                { "seconds", required_argument, NULL, SECONDS },
-                { "seed", required_argument, NULL, SEED },
-                { "report", required_argument, NULL, REPORT },
-                { "socket", required_argument, NULL, SOCKET },
-                { "query", no_argument, NULL, QUERY },
-                { "reset-gap", no_argument, NULL, RESET },
-                { "help", no_argument, NULL, HELP },
-                {},
-        };
-        int c, i = 0;
-
-        while ((c = getopt_long(argc, argv, "", table, &i)) >= 0)
-                switch (c) {
-                case HOT:
-                        if (parse_size(optarg, &o->hot_size) < 0)
-                                return wrong("hot", optarg);
-                        break;
-                case COLD:
-                        o->cold_fill = strcmp(optarg, "fill") == 0;
-                        if (!o->cold_fill && parse_size(optarg, &o->cold_size) < 0)
-                                return wrong("cold", optarg);
-                        break;
-                case HOT_NODE:
-                        o->hot_node = parse_node(optarg);
-                        if (o->hot_node < 0)
-                                return wrong("hot-node", optarg);
-                        break;
-                case COLD_NODE:
-                        o->cold_node = parse_node(optarg);
-                        if (o->cold_node < 0)
-                                return wrong("cold-node", optarg);
-                        break;
-                case THP:
-                        o->thp = strcmp(optarg, "always") == 0;
-                        if (!o->thp && strcmp(optarg, "never") != 0)
-                                return wrong("thp", optarg);
-                        break;
-                case WITHIN:
-                        if (parse_size(optarg, &o->within) < 0)
-                                return wrong("within", optarg);
-                        break;
-                case READ:
-                        if (parse_size(optarg, &o->read_size) < 0)
-                                return wrong("read", optarg);
-                        break;
-                case SKEW:
-                        if (parse_skew(optarg, &o->skew) < 0)
-                                return wrong("skew", optarg);
-                        break;
-                case MOVE_EVERY:
-                        if (parse_number(optarg, &o->move_every) < 0)
-                                return wrong("move-every", optarg);
-                        break;
-                case RATE:
-                        if (parse_number(optarg, &o->rate) < 0)
-                                return wrong("rate", optarg);
-                        break;
-                case SECONDS:
-                        if (parse_number(optarg, &o->seconds) < 0)
-                                return wrong("seconds", optarg);
-                        break;
-                case SEED:
-                        if (parse_size(optarg, &o->seed) < 0)
-                                return wrong("seed", optarg);
-                        break;
-                case REPORT: o->report_path = optarg; break;
-                case SOCKET: o->socket_path = optarg; break;
-                case QUERY:  o->query = true; break;
-                case RESET:  o->reset_gap = true; break;
-                case HELP:   help(); return 1;
-                default:     return -EINVAL;
-                }
-
-        if (optind < argc || (o->query ? o->hot_size > 0 : o->hot_size < PAGE) ||
-            (o->cold_fill && o->cold_node < 0) || (o->move_every > 0 && o->within < 2 * o->hot_size) ||
-            (o->read_size > 0 && o->read_size < PAGE)) {
-                fprintf(stderr,
-                        "hmv-workload: needs --hot SIZE (and --cold-node with --cold fill, and --within "
-                        "twice as much with --move-every), or --query; see --help\n");
-                return -EINVAL;
-        }
-        return 0;
-}
-
 int main(int argc, char **argv) {
-        Options o = { .hot_node = -1, .cold_node = -1, .seed = 1, .socket_path = DEFAULT_SOCKET };
+        Options o = OPTIONS_DEFAULT;
         struct sigaction sa = { .sa_handler = on_signal };
         int r;
 

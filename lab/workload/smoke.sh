@@ -20,7 +20,7 @@ fail() {
 # number FIELD TEXT: the number behind "FIELD": in one line of JSON.
 number() { sed -n "s/.*\"$1\":\([0-9]*\).*/\1/p" <<<"$2"; }
 
-"$workload" --hot 8M --hot-node 0 --cold 4M --cold-node 0 --socket "$dir/socket" --report "$dir/report" 2>"$dir/err" &
+"$workload" --hot 8M --hot-node 0 --cold 4M --cold-node 0 --socket "$dir/socket" --report "$dir/report" --log "$dir/log" 2>"$dir/err" &
 pid=$!
 for _ in $(seq 100); do
         [ ! -S "$dir/socket" ] && kill -0 "$pid" 2>/dev/null || break
@@ -34,6 +34,10 @@ first=$("$workload" --query --reset-gap --socket "$dir/socket")
 sleep 0.3
 second=$("$workload" --query --socket "$dir/socket")
 
+brief=$("$workload" --query --brief --socket "$dir/socket")
+
+[ "$(number writes "$brief")" -ge "$(number writes "$second")" ] || fail "a brief answer counts less: $second $brief"
+case $brief in *pages*) fail "a brief answer tells of pages: $brief" ;; esac
 [ "$(number hot_pages "$first")" = 2048 ] || fail "8M of hot pages are not 2048: $first"
 [ "$(number cold_pages "$first")" = 1024 ] || fail "4M of cold pages are not 1024: $first"
 case $first in *'"hot_by_node":{"0":2048}'*) ;; *) fail "hot pages are not all on node 0: $first" ;; esac
@@ -46,6 +50,7 @@ wait "$pid" || fail "SIGTERM is not a clean end"
 pid=
 [ ! -e "$dir/socket" ] || fail "the socket is left behind"
 grep -q '"state":"running"' "$dir/report" || fail "no report"
+grep -qxE '[0-9]{13} [0-9]+' "$dir/log" || fail "no log of times and writes: $(cat "$dir/log")"
 
 # A hot set that moves, skewed, beside a set that is read: here all is on node 0, so it arrives at once.
 "$workload" --hot 2M --within 8M --move-every 1 --skew 0.99 --read 1M --hot-node 0 --socket "$dir/socket" &
