@@ -47,6 +47,7 @@ meter_switch() {
 
 verb_meter() {
         local json= reset= switch=
+        host_need
         while [ $# -gt 0 ]; do
                 case $1 in
                 --json)  json=--json ;;
@@ -55,11 +56,16 @@ verb_meter() {
                 --off)   switch=none ;;
                 --instructions) switch=instructions ;;
                 --all)   switch=all ;;
+                --delayed)
+                        [ $# -gt 1 ] || usage_error "meter: --delayed takes FILL:WRITE-BACK,FILL:WRITE-BACK, in ns, for DRAM and slow memory"
+                        meter_read --delays "$2"
+                        switch=delayed
+                        shift
+                        ;;
                 *)       usage_error "meter: unknown option '$1'" ;;
                 esac
                 shift
         done
-        host_need
         [ -z "$switch" ] || meter_switch "$switch"
         [ -z "$reset" ] || meter_read --reset
         if [ -n "$json" ] || [ -z "$reset$switch" ]; then meter_read $json; fi

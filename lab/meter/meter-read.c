@@ -4,12 +4,13 @@
  * Reads the meter plugin's page: prints the counts since the last reset, moves the baseline, asks for
  * counting to go on or off. It never changes a counter.
  *
- *     meter-read PAGE [--json] [--reset] [--want WHAT] [--wait] [--frames FILE]
+ *     meter-read PAGE [--json] [--reset] [--want WHAT] [--wait] [--frames FILE] [--delays NS:NS,NS:NS]
  *
  * --want asks for 'none', or for 'instructions', 'accesses' (and instructions), 'all' (and frames and the
- * cache model). --wait waits until the plugin has followed (30 s at most; exit code 1 when it has not).
- * --frames writes all MeterFrames to FILE as they are; a difference of two such files is what happened
- * between.
+ * cache model), 'delayed' (accesses and the cache model, and --delays hold). --delays says what a line costs
+ * that is filled from a node's memory, and one that is written back to it, in ns, node after node. --wait
+ * waits until the plugin has followed (30 s at most; exit code 1 when it has not). --frames writes all
+ * MeterFrames to FILE as they are; a difference of two such files is what happened between.
  */
 
 #include <errno.h>
@@ -83,6 +84,7 @@ static int want_parse(const char *text, uint32_t *ret) {
                 { "instructions", METER_INSTRUCTIONS },
                 { "accesses", METER_INSTRUCTIONS | METER_ACCESSES },
                 { "all", METER_ALL },
+                { "delayed", METER_INSTRUCTIONS | METER_ACCESSES | METER_CACHE | METER_DELAYS },
         };
 
         for (size_t i = 0; i < sizeof(table) / sizeof(*table); i++)
@@ -90,7 +92,32 @@ static int want_parse(const char *text, uint32_t *ret) {
                         *ret = table[i].want;
                         return 0;
                 }
-        fprintf(stderr, "meter-read: '%s' cannot be counted: none, instructions, accesses, all\n", text);
+        fprintf(stderr, "meter-read: '%s' cannot be counted: none, instructions, accesses, all, delayed\n",
+                text);
+        return -EINVAL;
+}
+
+#define DELAY_MAX_NS 10000000
+
+static int delays_parse(const char *text, unsigned n_nodes, MeterDelay *ret) {
+        unsigned n = 0;
+        int length;
+
+        for (;; text++) {
+                MeterDelay d;
+
+                if (n == n_nodes || sscanf(text, "%" SCNu64 ":%" SCNu64 "%n", &d.fill_ns, &d.write_back_ns, &length) != 2 ||
+                    d.fill_ns > DELAY_MAX_NS || d.write_back_ns > DELAY_MAX_NS)
+                        break;
+                ret[n++] = d;
+                text += length;
+                if (*text == '\0' && n == n_nodes)
+                        return 0;
+                if (*text != ',')
+                        break;
+        }
+        fprintf(stderr, "meter-read: --delays takes FILL:WRITE-BACK for each of %u nodes, joined by commas, in ns, at "
+                        "most %d\n", n_nodes, DELAY_MAX_NS);
         return -EINVAL;
 }
 
@@ -139,14 +166,15 @@ static void print_counts(const MeterPage *p, const MeterCounters *c, double seco
 
 int main(int argc, char **argv) {
         bool json = false, reset = false, wait = false;
-        const char *frames_path = NULL;
+        const char *frames_path = NULL, *delays_text = NULL;
+        MeterDelay delays[METER_NODES_MAX] = {};
         bool has_want = false;
         uint32_t want = 0;
         MeterPage *p;
 
         if (argc < 2) {
                 fprintf(stderr, "usage: meter-read PAGE [--json] [--reset] [--want WHAT] [--wait] "
-                                "[--frames FILE]\n");
+                                "[--frames FILE] [--delays NS:NS,NS:NS]\n");
                 return 2;
         }
         for (int i = 2; i < argc; i++)
@@ -162,6 +190,8 @@ int main(int argc, char **argv) {
                         has_want = true;
                 } else if (strcmp(argv[i], "--frames") == 0 && i + 1 < argc)
                         frames_path = argv[++i];
+                else if (strcmp(argv[i], "--delays") == 0 && i + 1 < argc)
+                        delays_text = argv[++i];
                 else {
                         fprintf(stderr, "meter-read: unknown argument '%s'\n", argv[i]);
                         return 2;
@@ -171,6 +201,11 @@ int main(int argc, char **argv) {
         if (!p)
                 return 1;
 
+        if (delays_text) {
+                if (delays_parse(delays_text, p->n_nodes, delays) < 0)
+                        return 2;
+                memcpy(p->delays, delays, sizeof(delays));
+        }
         if (has_want)
                 __atomic_store_n(&p->wanted, want, __ATOMIC_RELEASE);
         if (wait) {
@@ -184,7 +219,7 @@ int main(int argc, char **argv) {
         }
         if (frames_path && frames_write(p, frames_path) != 0)
                 return 1;
-        if (has_want || frames_path)
+        if (has_want || frames_path || delays_text)
                 return 0;
 
         MeterCounters sum = page_sum(p);

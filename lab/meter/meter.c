@@ -4,8 +4,8 @@
  * A TCG plugin for the QEMU that emulates the lab host. It counts, for each physical NUMA node, every load
  * and store that an emulated CPU makes, be it the host's or a nested guest's, and all instructions. It
  * counts CPU accesses, and no device's DMA. On demand it counts them for each 4 KiB frame as well, and what
- * a write-back cache between the CPU and its memory would make of them. It changes nothing in the machine
- * that it watches.
+ * a write-back cache between the CPU and its memory would make of them. Asked to, it makes what misses that
+ * cache take longer, by node: nothing else in the machine that it watches is changed.
  *
  * Counting costs much, so it is switched at run time: while it is off the translated code holds no trace of
  * it. The switch is a set of flags in the shared page. A vCPU looks at it when it goes idle or resumes; the
@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "meter.h"
@@ -67,10 +68,11 @@ static unsigned node_of_offset(uint64_t offset) {
         return n;
 }
 
-static void cache_access(MeterCounters *c, uint64_t *cache, uint64_t offset, unsigned node, bool store) {
+/* Counts what the access makes the cache do, and returns what the memory takes for it, in ns. */
+static uint64_t cache_access(MeterCounters *c, uint64_t *cache, uint64_t offset, unsigned node, bool store) {
         uint64_t line = offset >> LINE_SHIFT, tag = (line + 1) << 1, evicted;
-        uint64_t *way = cache + line % cache_sets * WAYS, found = 0;
-        unsigned i = 0;
+        uint64_t *way = cache + line % cache_sets * WAYS, found = 0, ns = 0;
+        unsigned i = 0, to;
 
         while (i < WAYS && (way[i] & ~DIRTY) != tag)
                 i++;
@@ -78,13 +80,32 @@ static void cache_access(MeterCounters *c, uint64_t *cache, uint64_t offset, uns
                 found = way[i];
         else {
                 c->fills[node]++;
+                ns += page->delays[node].fill_ns;
                 evicted = way[--i];
-                if (evicted & DIRTY)
-                        c->write_backs[node_of_offset(((evicted >> 1) - 1) << LINE_SHIFT)]++;
+                if (evicted & DIRTY) {
+                        to = node_of_offset(((evicted >> 1) - 1) << LINE_SHIFT);
+                        c->write_backs[to]++;
+                        ns += page->delays[to].write_back_ns;
+                }
                 found = tag;
         }
         memmove(way + 1, way, i * sizeof(*way));
         way[0] = found | (store ? DIRTY : 0);
+        return ns;
+}
+
+static uint64_t now_ns(void) {
+        struct timespec ts;
+
+        clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+static void wait_ns(uint64_t ns) {
+        uint64_t start = now_ns();
+
+        while (now_ns() - start < ns)
+                ;
 }
 
 static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t vaddr, void *userdata) {
@@ -93,6 +114,7 @@ static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t va
         bool store = qemu_plugin_mem_is_store(info);
         uint64_t offset = UINT64_MAX;
         uint32_t active = page->active;
+        uint64_t ns = 0;
         unsigned node;
 
         c->instructions = *vcpu_instructions[vcpu];
@@ -119,7 +141,9 @@ static void on_access(unsigned int vcpu, qemu_plugin_meminfo_t info, uint64_t va
                         f->loads++;
         }
         if (active & METER_CACHE)
-                cache_access(c, cache_ways[vcpu], offset, node, store);
+                ns = cache_access(c, cache_ways[vcpu], offset, node, store);
+        if (active & METER_DELAYS)
+                wait_ns(ns);
 }
 
 /* Without accesses nobody copies the count of instructions: it is done where a block begins. */

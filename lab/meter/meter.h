@@ -3,7 +3,7 @@
 
 /*
  * The page that the meter plugin and its reader share. Each counter has one writer: its vCPU's thread. The
- * reader owns 'wanted' and the baseline, the plugin everything else. Behind the page, at 'frames_offset',
+ * reader owns 'wanted', 'delays' and the baseline, the plugin everything else. Behind the page, at 'frames_offset',
  * lies a MeterFrame for each 4 KiB frame of all nodes' memory, node after node; they only grow, and wrap.
  */
 
@@ -21,7 +21,13 @@ enum {
         METER_FRAMES       = 1 << 2,    /* the same by frame */
         METER_CACHE        = 1 << 3,    /* what a write-back cache would make of them */
         METER_ALL          = (1 << 4) - 1,
+        METER_DELAYS       = 1 << 4,    /* what misses that cache takes as long as 'delays' says */
 };
+
+/* What a line costs that goes between the cache and a node's memory, in ns of this machine. */
+typedef struct MeterDelay {
+        uint64_t fill_ns, write_back_ns;
+} MeterDelay;
 
 typedef struct MeterFrame {
         uint32_t loads, stores;
@@ -48,6 +54,7 @@ typedef struct MeterPage {
         uint64_t baseline_usec;         /* CLOCK_MONOTONIC at the last reset, 0 = never */
         uint64_t frames_offset, n_frames;
         uint64_t cache_bytes;           /* of the cache model, one for each vCPU */
+        MeterDelay delays[METER_NODES_MAX];
         MeterCounters baseline;         /* sums over vCPUs at the last reset */
         MeterCounters vcpu[METER_VCPUS_MAX];
 } MeterPage;
