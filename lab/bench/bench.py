@@ -1,42 +1,22 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Computes the benchmark's figures, from what 'hmvlab bench' has collected.
+"""Computes the figures of one run of the benchmark, from what 'hmvlab bench' has collected in its folder RUN, and prints
+them as one line of JSON. It measures nothing; a figure that cannot be told is null.
 
-    bench.py record RUN      one record, from the files of one run
-    bench.py line            a record on standard input, as a line for a person
-    bench.py report FOLDER   report.md and plots from FOLDER/records.jsonl; exit status 1 when the harness failed its own check
-
-It measures nothing, and leaves nothing out: a figure that is missing is a dash.
+    bench.py RUN
+    bench.py RUN --trace      what was counted of each page in each second, as a trace for 'hmvsim place'
 """
 import array
 import json
 import pathlib
-import shutil
 import statistics
-import subprocess
 import sys
 
 FRAME = 4096
 PRESENT, PFN = 1 << 63, (1 << 55) - 1
 Q35_SPLIT_FROM, Q35_LOW_RAM, HIGH_RAM_BASE = 0xb0000000, 0x80000000, 1 << 32    # as in meter.c
-PLANTED_FACTOR = 2      # by how much the planted good placement must be better at least
-
-# key, title, how it is printed, whether less is better
-FIGURES = [
-    ('slow_stores_per_unit', 'slow stores', '{:.3g}', True),
-    ('writes_slow', 'own writes to slow', '{:.1%}', True),
-    ('slow_share', 'of all stores', '{:.1%}', True),
-    ('slow_loads_per_unit', 'slow loads', '{:.3g}', True),
-    ('slow_write_backs_per_unit', 'slow write-backs (model)', '{:.3g}', True),
-    ('units_per_s', 'work/s', '{:.4g}', False),
-    ('instructions_per_unit', 'host instructions', '{:.4g}', True),
-    ('gap_p99_ms', 'p99 gap, ms', '{:.0f}', True),
-    ('gap_longest_ms', 'longest gap, ms', '{:.0f}', True),
-    ('hot_on_dram', 'hot set on DRAM', '{:.0%}', False),
-    ('pages_moved', 'pages moved', '{:.0f}', True),
-    ('moved_per_useful', 'moved per useful', '{:.1f}', True),
-    ('arrival_s', 'arrival, s', '{:.0f}', True),
-]
+NS_PER_INSTRUCTION = 1 / 3      # of the modelled processor: one a cycle at 3 GHz
+PARTS = pathlib.Path(__file__).resolve().parent / 'parts'
 
 
 # ---- one run ----
@@ -49,13 +29,15 @@ def frame_of_pfn(pfn, low_ram):
     return at // FRAME if at < low_ram else None
 
 
-def guest_frames(pagemap, node_bytes):
-    """The host's frames that hold a guest's memory, from the page map of its QEMU."""
+def guest_frame_list(pagemap, node_bytes):
+    """The host's frame of each page of the guest, in the order of the page map of its QEMU; None where there is none."""
     low_ram = Q35_LOW_RAM if sum(node_bytes) >= Q35_SPLIT_FROM else sum(node_bytes)
-    entries = array.array('Q', pagemap)
-    frames = {frame_of_pfn(e & PFN, low_ram) for e in entries if e & PRESENT}
-    frames.discard(None)
-    return frames
+    return [frame_of_pfn(e & PFN, low_ram) if e & PRESENT else None for e in array.array('Q', pagemap)]
+
+
+def guest_frames(pagemap, node_bytes):
+    """The host's frames that hold a guest's memory."""
+    return set(guest_frame_list(pagemap, node_bytes)) - {None}
 
 
 def frames_between(before, after, frames, node_bytes):
@@ -66,21 +48,55 @@ def frames_between(before, after, frames, node_bytes):
              (after[2 * f + 1] - before[2 * f + 1]) & 0xffffffff) for f in frames]
 
 
+def trace_lines(frame_list, readings):
+    """hmvsim's format (hmvsim(1)), from readings of all frames, a second between two of them."""
+    yield 'hmvisor-trace 1'
+    yield f'pages {len(frame_list)}'
+    before = array.array('I', next(readings))
+    for text in readings:
+        after = array.array('I', text)
+        yield 'second'
+        for page, f in enumerate(frame_list):
+            if f is not None and (before[2 * f] != after[2 * f] or before[2 * f + 1] != after[2 * f + 1]):
+                yield f'{page} {(after[2 * f + 1] - before[2 * f + 1]) & 0xffffffff} {(after[2 * f] - before[2 * f]) & 0xffffffff}'
+        before = after
+
+
+def trace(folder):
+    node_bytes = json.loads((folder / 'run.json').read_text())['host_nodes']
+    files = sorted(folder.glob('trace.*'), key=lambda p: int(p.suffix[1:]))
+    return trace_lines(guest_frame_list((folder / 'pagemap').read_bytes(), node_bytes), (p.read_bytes() for p in files))
+
+
 def oracle(pages, dram_pages):
     """Stores that still go to slow memory when the pages written most lie on DRAM and never move: the best static placement."""
     stores = sorted((s for _, _, s in pages), reverse=True)
     return sum(stores[dram_pages:])
 
 
-def rate(before, after):
-    """Units of work per second, or None where none was done between the two samples."""
-    if None in (before['units'], before['ms'], after['units'], after['ms']) or after['ms'] <= before['ms']:
+def clock_offset(samples):
+    """By how many ms the guest's clock is ahead of ours: each sample says that it was taken between two times."""
+    low = max(s['guest']['now_ms'] - s['asked_ms'][1] for s in samples)
+    high = min(s['guest']['now_ms'] - s['asked_ms'][0] for s in samples)
+    return (low + high) / 2
+
+
+def log_read(text):
+    """The guest's log: [(ms, units)]."""
+    return [tuple(map(int, line.split())) for line in text.splitlines() if len(line.split()) == 2]
+
+
+def rate(log, window, offset):
+    """Units of work per second within a window of our clock, or None. The clocks are not known to the second, so the
+    first one of the window is left out, and the last half."""
+    mine = [(ms, units) for ms, units in log if window[0] + offset + 1000 <= ms <= window[1] + offset - 500]
+    if len(mine) < 2 or mine[-1][0] <= mine[0][0]:
         return None
-    done = (after['units'] - before['units']) / (after['ms'] - before['ms']) * 1000
-    return done or None
+    return (mine[-1][1] - mine[0][1]) / (mine[-1][0] - mine[0][0]) * 1000 or None
 
 
 def hot_share(sample):
+    """Of the hot set, as its guest sees it; None where that has one node only."""
     w = sample['workload'] or {}
     return w['hot_by_node'].get('0', 0) / w['hot_pages'] if w.get('hot_pages') else None
 
@@ -108,17 +124,27 @@ def arrivals(start, end):
     return times[:-1] if times and times[-1] is None else times
 
 
-def figures(run, samples, meters, pages):
-    """All figures of one run. samples and meters: by the files' names; pages: of the guest, (node, loads, stores)."""
+def modelled_rate(instructions, nodes, seconds, units_per_s, part):
+    """Units of work per second of a processor that does an instruction in NS_PER_INSTRUCTION and waits for each line that its
+    cache fills or writes back as long as part says, by what was counted; None where nothing was."""
+    if not instructions or not units_per_s:
+        return None
+    waits = sum(n['fills'] * fill + n['write_backs'] * write_back for n, (fill, write_back) in zip(nodes, part))
+    return 1e9 / (instructions * NS_PER_INSTRUCTION + waits / (seconds * units_per_s))
+
+
+def figures(run, samples, host_moved, meters, rates, pages, parts):
+    """All figures of one run. samples, meters and rates (units per second): by the windows' names; host_moved: pages that the
+    host's kernel moved meanwhile; pages: of the guest, (node, loads, stores); parts: what slow memory may be, ((ns, ns), (ns, ns))."""
     plain, metered = meters['plain'], meters['metered']
-    plain_rate = rate(samples['plain-before'], samples['plain-after'])
-    metered_rate = rate(samples['metered-before'], samples['metered-after'])
+    plain_rate, metered_rate = rates['plain'], rates['metered']
     units = metered_rate and metered_rate * metered['seconds']
-    start, end = samples['start'], samples['metered-after']
+    start, end = samples['start'], samples['end']
     dram_pages = run['dram_pages']
     by_node = [[sum(p[k] for p in pages if p[0] == n) for k in (1, 2)] for n in (0, 1)]
     slow = metered['nodes'][1]
     moved = moved_between(start, end)
+    gaps = samples['plain-after']['workload'] or {}
     out = {
         'units_per_s': plain_rate,
         'metered_units_per_s': metered_rate,
@@ -129,23 +155,27 @@ def figures(run, samples, meters, pages):
         'guest_stores': [n[1] for n in by_node],
         'guest_pages': [sum(1 for p in pages if p[0] == n) for n in (0, 1)],
         'slow_share': slow['stores'] / max(1, sum(n['stores'] for n in metered['nodes'])),
-        'gap_longest_ms': (samples['plain-after']['workload'] or {}).get('longest_gap_ms'),
-        'gap_p99_ms': (samples['plain-after']['workload'] or {}).get('p99_gap_ms'),
+        'guest_slow_share': by_node[1][1] / max(1, by_node[0][1] + by_node[1][1]),
+        'gap_longest_ms': gaps.get('longest_gap_ms'),
+        'gap_p99_ms': gaps.get('p99_gap_ms'),
         'free_dram_at_start': start['free_dram'],
-        'hot_on_dram_at_start': hot_share(start),
-        'hot_on_dram': hot_share(end),
-        'writes_slow_at_start': writes_slow(start),
-        'writes_slow': writes_slow(end),
         'vmstat': moved,
-        'pages_moved': moved.get('pgmigrate_success'),
-        'arrivals_s': arrivals(start, end),
+        'pages_moved': host_moved if run['competitor'] == 'host' else moved.get('pgmigrate_success'),
+        'arrivals_s': [],
     }
+    if run['competitor'] != 'host':     # of one node only
+        out.update(hot_on_dram_at_start=hot_share(start), hot_on_dram=hot_share(end), writes_slow_at_start=writes_slow(start),
+                   writes_slow=writes_slow(end), arrivals_s=arrivals(start, end))
+    for name, part in parts.items():
+        out['units_per_s_' + name] = rates.get(name)
+        out['modelled_units_per_s_' + name] = modelled_rate(out['instructions_per_unit'], metered['nodes'], metered['seconds'],
+                                                            metered_rate, part)
     for name, value in (('slow_stores', slow['stores']), ('slow_loads', slow['loads']), ('slow_write_backs', slow['write_backs']),
                         ('slow_fills', slow['fills']), ('guest_slow_stores', by_node[1][1]), ('guest_slow_loads', by_node[1][0]),
                         ('oracle_slow_stores', oracle(pages, dram_pages))):
         out[name + '_per_unit'] = units and value / units
     useful = None
-    if samples['start']['workload'] and not out['arrivals_s'] and out['hot_on_dram'] is not None:
+    if samples['start']['workload'] and not out['arrivals_s'] and out.get('hot_on_dram') is not None:
         useful = (out['hot_on_dram'] - out['hot_on_dram_at_start']) * samples['start']['workload']['hot_pages']
     out['moved_per_useful'] = out['pages_moved'] / useful if useful and useful >= 64 else None
     reached = [a for a in out['arrivals_s'] if a is not None]
@@ -161,6 +191,12 @@ def daemon_figures(before, after, seconds, gib):
             'daemon_rss_kib_per_gib': after['rss_kib'] / gib, 'daemon_stats': after['stats']}
 
 
+def parts_read(text):
+    """The table of slow parts: {name: ((fill, write-back) of DRAM, the same of slow memory)}, in ns."""
+    rows = [line.split('|') for line in text.splitlines() if line.strip() and not line.startswith('#')]
+    return {r[0].strip(): tuple(tuple(map(int, field.split())) for field in r[1:3]) for r in rows}
+
+
 def record(folder):
     def load(name):
         return json.loads((folder / name).read_text())
@@ -170,179 +206,27 @@ def record(folder):
     frames = guest_frames((folder / 'pagemap').read_bytes(), node_bytes)
     pages = frames_between((folder / 'before.frames').read_bytes(), (folder / 'after.frames').read_bytes(), frames, node_bytes)
     run['dram_pages'] = run['dram_mib'] * 2**20 // FRAME
-    names = ('start', 'plain-before', 'plain-after', 'metered-before', 'metered-after')
-    out = figures(run, {n: load(n + '.json') for n in names}, {n: load(n + '-meter.json') for n in ('plain', 'metered')}, pages)
-    seconds = load('plain-meter.json')['seconds']
+    asked = {n: load(n + '.json') for n in ('start', 'plain-before', 'plain-after', 'end')}
+    log, offset = log_read((folder / 'units').read_text()), clock_offset(asked.values())
+    windows = ['plain', 'metered', *run['parts']]
+    out = figures(run, {n: s['guest'] for n, s in asked.items()}, asked['end']['host_moved'] - asked['start']['host_moved'],
+                  {n: load(n + '-meter.json') for n in windows}, {n: rate(log, load(n + '-window.json'), offset) for n in windows}, pages,
+                  {n: part for n, part in parts_read(PARTS.read_text()).items() if n in run['parts']})
+    seconds = (asked['plain-after']['asked_ms'][0] - asked['plain-before']['asked_ms'][0]) / 1000
     out.update(daemon_figures(load('plain-before-daemon.json'), load('plain-after-daemon.json'), seconds,
                               len(pages) * FRAME / 2**30))
-    return {**run, **out, 'settings': (folder / 'settings').read_text().strip(), 'settings_at_end': load('metered-after.json')['settings']}
-
-
-# ---- many runs ----
-
-def spread(records, key):
-    """Least, median and greatest of a figure, or None."""
-    values = [r[key] for r in records if r.get(key) is not None]
-    return (min(values), statistics.median(values), max(values)) if values else None
-
-
-def show(form, three):
-    if three is None:
-        return '–'
-    low, middle, high = (form.format(v) for v in three)
-    return middle if low == high else f'{middle} ({low} to {high})'
-
-
-def ordered(values):
-    return list(dict.fromkeys(values))
-
-
-def select(records, workload, competitor):
-    return [r for r in records if r['workload'] == workload and r['competitor'] == competitor]
-
-
-def self_check(records):
-    """Whether the planted good placement came out better than the planted bad one: (ok, text)."""
-    bad, good = (spread(select(records, 'planted', c), 'slow_stores_per_unit') for c in ('planted-bad', 'planted-good'))
-    if not bad or not good:
-        return False, 'not ok: the planted placements were not both measured'
-    text = f'planted bad placement {bad[1]:.3g} slow stores per unit of work, planted good one {good[1]:.3g}'
-    ok = bad[1] >= PLANTED_FACTOR * good[1]
-    return ok, ('ok: ' if ok else 'not ok: ') + text
-
-
-def winner(records, workload, competitors, key, less):
-    medians = {c: spread(select(records, workload, c), key) for c in competitors}
-    medians = {c: m[1] for c, m in medians.items() if m}
-    return (min if less else max)(medians, key=medians.get) if medians else '–'
-
-
-def against_static(records, workload, competitor, key):
-    static, other = (spread(select(records, workload, c), key) for c in ('static', competitor))
-    return other[1] / static[1] if static and other and static[1] else None
-
-
-def table_of(records, workload, competitors):
-    yield '| competitor | ' + ' | '.join(title for _, title, _, _ in FIGURES) + ' |'
-    yield '| --- |' + ' --- |' * len(FIGURES)
-    for c in competitors:
-        mine = select(records, workload, c)
-        if mine:
-            yield f'| {c} | ' + ' | '.join(show(form, spread(mine, key)) for key, _, form, _ in FIGURES) + ' |'
-    static = select(records, workload, 'static')
-    best = spread(static, 'oracle_slow_stores_per_unit')
-    if best:
-        yield '| oracle (computed) | ' + ' | '.join([show('{:.3g}', best)] + ['–'] * (len(FIGURES) - 1)) + ' |'
-
-
-def verdict_of(records, workload, competitors):
-    """Who won, and hmvisor against static and the oracle."""
-    yield (f"Fewest slow stores: {winner(records, workload, competitors, 'slow_stores_per_unit', True)}. "
-           f"Most work per second: {winner(records, workload, competitors, 'units_per_s', False)}. "
-           f"Fewest host instructions: {winner(records, workload, competitors, 'instructions_per_unit', True)}.")
-    stores = against_static(records, workload, 'hmvisor', 'slow_stores_per_unit')
-    if stores is None:
-        return
-    cost = against_static(records, workload, 'hmvisor', 'instructions_per_unit')
-    text = f'hmvisor against static: {stores - 1:+.1%} slow stores'
-    own = against_static(records, workload, 'hmvisor', 'writes_slow')
-    if own is not None:
-        text += f', {own - 1:+.1%} own writes to slow memory'
-    if cost is not None:
-        text += f', {cost - 1:+.1%} host instructions'
-    static = spread(select(records, workload, 'static'), 'slow_stores_per_unit')
-    best = spread(select(records, workload, 'static'), 'oracle_slow_stores_per_unit')
-    mine = spread(select(records, workload, 'hmvisor'), 'slow_stores_per_unit')
-    if best and static[1] > best[1]:
-        text += f'; of what the oracle saves, it saves {(static[1] - mine[1]) / (static[1] - best[1]):.0%}'
-    yield text + '.'
-
-
-def report(records, machine):
-    competitors = ordered(r['competitor'] for r in records if not r['competitor'].startswith('planted'))
-    workloads = ordered(r['workload'] for r in records if r['workload'] != 'planted')
-    yield f"# Benchmark of {machine.get('date', '?')}"
-    yield ''
-    yield (f"Commit {machine.get('commit')}, {machine.get('hmvisor')}. One lab host (emulated by {machine.get('qemu')}, on {machine.get('cpus')} CPUs), in it "
-           f"{', '.join(machine.get('host', []))}; one guest of {machine.get('memory_mib')} MiB, {machine.get('dram_share')}% of it DRAM, kernel {machine.get('guest_kernel')}.")
-    yield ''
-    yield f'The harness checks itself: {self_check(records)[1]}.'
-    for w in workloads:
-        yield from ('', f'## {w}', '')
-        yield from table_of(records, w, competitors)
-        yield ''
-        yield from verdict_of(records, w, competitors)
-    daemon = [r for r in records if r.get('daemon_cpu_percent') is not None]
-    if daemon:
-        yield from ('', '## The daemon', '')
-        yield (f"hmvisord took {show('{:.2f}', spread(daemon, 'daemon_cpu_percent'))} per cent of the emulated processor and "
-               f"{show('{:.0f}', spread(daemon, 'daemon_rss_kib'))} KiB of memory, "
-               f"{show('{:.0f}', spread(daemon, 'daemon_rss_kib_per_gib'))} KiB for each GiB of guest.")
-    yield from ('', '## How to read this', '')
-    yield ('Median (least to greatest) of the repetitions, which took turns; every competitor had the same warm-up and the same two windows. '
-           'Stores, loads and write-backs are of the whole host on the slow node, per unit of work, counted one by one in the second window; '
-           'what guests and host store besides weighs more per unit the slower the work is. Own writes to slow: which share of the workload\'s writes goes to slow '
-           'memory as its pages lie at the end, by the law that they follow. '
-           f"write-backs are what a cache of {machine.get('cache')}, 8 ways, one for the CPU, would make of them. Work, host instructions and gaps "
-           'between 10 ms ticks are of the first window, in which only instructions are counted. Pages moved: all that the guest\'s kernel moved, '
-           'from the start of the work to its end, for whatever reason; per useful page: for each page by which the hot set on DRAM grew. Arrival: '
-           'median time until 90% of a hot set that moved was on DRAM, where it got there. The oracle puts the pages that were written most under "static" on DRAM, the kernel\'s own among '
-           'them, and never moves one: it is the least that a static placement can reach, and one that follows a moving hot set can be better.')
-    yield ''
-    yield ('What this cannot show: speed. Both nodes are equally fast here, and all is emulated, so work per second tells of overhead only, and more of it than '
-           'there is on hardware: a page fault of a guest passes two emulated levels of virtualization. There is no PML and no PEBS. While accesses are '
-           'counted, the machine is several times slower, and daemons that go by the clock take a larger part of it.')
-    missing = [f'{w}/{c}' for w in workloads for c in competitors if not select(records, w, c)]
-    if missing:
-        yield from ('', 'Not measured: ' + ', '.join(missing) + '.')
-
-
-PLOTS = [('slow-stores', 'slow_stores_per_unit', 'slow stores per unit of work, static = 1'),
-         ('work', 'units_per_s', 'work per second, static = 1'),
-         ('instructions', 'instructions_per_unit', 'host instructions per unit of work, static = 1')]
-
-
-def plot_script(records, key, title, out):
-    """Bars for each workload, relative to static; the script for gnuplot."""
-    competitors = ordered(r['competitor'] for r in records if not r['competitor'].startswith('planted'))
-    workloads = [w for w in ordered(r['workload'] for r in records) if w != 'planted']
-    lines = ['$data << END', 'workload ' + ' '.join(competitors)]
-    for w in workloads:
-        ratios = (against_static(records, w, c, key) for c in competitors)
-        lines.append(w + ' ' + ' '.join('?' if r is None else f'{r:.4f}' for r in ratios))
-    lines += ['END', "set terminal pngcairo size 1100,500", f"set output '{out}'", "set datafile missing '?'",
-              'set style data histograms', 'set style fill solid 0.8', 'set key outside', 'set grid ytics', 'set yrange [0:*]',
-              f"set title '{title}'", "plot for [i=2:%d] $data using i:xtic(1) title columnheader(i)" % (len(competitors) + 1)]
-    return '\n'.join(lines) + '\n'
-
-
-def write_report(folder):
-    records = [json.loads(line) for line in (folder / 'records.jsonl').read_text().splitlines()]
-    machine = json.loads((folder / 'machine.json').read_text())
-    text = '\n'.join(report(records, machine)) + '\n'
-    if shutil.which('gnuplot'):
-        for name, key, title in PLOTS:
-            subprocess.run(['gnuplot'], input=plot_script(records, key, title, folder / (name + '.png')), text=True, check=True)
-            text += f'\n![{title}]({name}.png)\n'
-    else:
-        print('hmvlab: no plots: gnuplot is not installed (Debian: gnuplot-nox)', file=sys.stderr)
-    (folder / 'report.md').write_text(text)
-    print(text)
-    return 0 if self_check(records)[0] else 1
+    return {**run, **out, 'settings': (folder / 'settings').read_text().strip(), 'settings_at_end': asked['end']['guest']['settings']}
 
 
 def main(argv):
-    if argv[:1] == ['record'] and len(argv) == 2:
-        print(json.dumps(record(pathlib.Path(argv[1])), separators=(',', ':')))
+    if len(argv) == 2 and argv[1] == '--trace':
+        sys.stdout.writelines(line + '\n' for line in trace(pathlib.Path(argv[0])))
         return 0
-    if argv == ['line']:
-        r = json.load(sys.stdin)
-        print('  ' + ', '.join(f'{title} {form.format(r[key])}' for key, title, form, _ in FIGURES if r.get(key) is not None))
-        return 0
-    if argv[:1] == ['report'] and len(argv) == 2:
-        return write_report(pathlib.Path(argv[1]))
-    print(__doc__, file=sys.stderr)
-    return 2
+    if len(argv) != 1:
+        print(__doc__, file=sys.stderr)
+        return 2
+    print(json.dumps(record(pathlib.Path(argv[0])), separators=(',', ':')))
+    return 0
 
 
 if __name__ == '__main__':
