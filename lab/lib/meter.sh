@@ -37,11 +37,8 @@ meter_arguments() {
 
 meter_read() { "$meter_tools/meter-read" "$meter_page" "$@"; }
 
-# A vCPU sees the switch when it idles or resumes; stop and cont make all of them do so at once.
 meter_switch() {
         meter_read --want "$1"
-        printf '{"execute":"qmp_capabilities"}{"execute":"stop"}{"execute":"cont"}' |
-                socat -t 2 - "UNIX-CONNECT:$state_dir/qmp.sock" >/dev/null
         meter_read --wait
 }
 

@@ -7,9 +7,10 @@
  * a write-back cache between the CPU and its memory would make of them. Asked to, it makes what misses that
  * cache take longer, by node: nothing else in the machine that it watches is changed.
  *
- * Counting costs much, so it is switched at run time: while it is off the translated code holds no trace of
- * it. The switch is a set of flags in the shared page. A vCPU looks at it when it goes idle or resumes; the
- * reader makes sure that this happens by a stop and cont of the machine.
+ * Counting costs much, so it is switched at run time: while it is off the translated code holds next to no
+ * trace of it. The switch is a set of flags in the shared page. A vCPU looks at it when it goes idle or
+ * resumes, and with each return from an interrupt, which every kernel has hundreds of in a second. (A stop
+ * and cont of the machine would do, but QEMU 10.0 can wait for ever for a busy vCPU to stop.)
  *
  * The cache model: physically indexed, 8 ways of lines of 64 bytes, least recently used goes, a store
  * allocates; one for each vCPU, and they know nothing of each other. It is empty when counting begins.
@@ -41,6 +42,7 @@ PLUGIN_EXPORT int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *in
 #define DIRTY         UINT64_C(1)       /* in a way; the rest is the line's number plus one, shifted */
 #define CACHE_DEFAULT (UINT64_C(2) << 20)
 
+static qemu_plugin_id_t plugin_id;
 static MeterPage *page;
 static MeterFrame *frames;
 static uint64_t *cache_ways[METER_VCPUS_MAX];   /* of each set, the most recently used first */
@@ -151,15 +153,45 @@ static void on_block(unsigned int vcpu, void *userdata) {
         page->vcpu[vcpu].instructions = *vcpu_instructions[vcpu];
 }
 
+static void register_callbacks(qemu_plugin_id_t id);
+
+/* Reset runs with every vCPU stopped, drops all translated code, and then calls us back; QEMU itself ignores
+ * a second request while one is on its way. */
+static void follow_switch(qemu_plugin_id_t id, unsigned int vcpu) {
+        uint32_t wanted = __atomic_load_n(&page->wanted, __ATOMIC_ACQUIRE);
+
+        if (wanted != __atomic_load_n(&page->active, __ATOMIC_ACQUIRE))
+                qemu_plugin_reset(id, register_callbacks);
+}
+
+static void on_interrupt_return(unsigned int vcpu, void *userdata) {
+        follow_switch(plugin_id, vcpu);
+}
+
+static bool is_iretq(const struct qemu_plugin_insn *insn) {
+        static const uint8_t iretq[] = { 0x48, 0xcf };
+        uint8_t bytes[sizeof(iretq)];
+
+        return qemu_plugin_insn_size(insn) == sizeof(iretq) &&
+               qemu_plugin_insn_data(insn, bytes, sizeof(bytes)) == sizeof(bytes) &&
+               memcmp(bytes, iretq, sizeof(iretq)) == 0;
+}
+
 static void on_translation(qemu_plugin_id_t id, struct qemu_plugin_tb *tb) {
         size_t n = qemu_plugin_tb_n_insns(tb);
-        bool accesses = page->active & METER_ACCESSES;
+        uint32_t active = page->active;
+        bool accesses = active & METER_ACCESSES;
 
-        if (!accesses)
+        if (active && !accesses)
                 qemu_plugin_register_vcpu_tb_exec_cb(tb, on_block, QEMU_PLUGIN_CB_NO_REGS, NULL);
         for (size_t i = 0; i < n; i++) {
                 struct qemu_plugin_insn *insn = qemu_plugin_tb_get_insn(tb, i);
 
+                if (is_iretq(insn))
+                        qemu_plugin_register_vcpu_insn_exec_cb(insn, on_interrupt_return,
+                                                               QEMU_PLUGIN_CB_NO_REGS, NULL);
+                if (!active)
+                        continue;
                 qemu_plugin_register_vcpu_insn_exec_inline_per_vcpu(insn, QEMU_PLUGIN_INLINE_ADD_U64,
                                                                     instructions, 1);
                 if (accesses)
@@ -174,25 +206,13 @@ static void on_vcpu_init(qemu_plugin_id_t id, unsigned int vcpu) {
                 vcpu_instructions[v] = qemu_plugin_scoreboard_find(instructions.score, v);
 }
 
-static void register_callbacks(qemu_plugin_id_t id);
-
-static void on_idle_or_resume(qemu_plugin_id_t id, unsigned int vcpu) {
-        uint32_t wanted = __atomic_load_n(&page->wanted, __ATOMIC_ACQUIRE);
-
-        /* Reset runs with every vCPU stopped, drops all translated code, and then calls us back; QEMU itself
-         * ignores a second request while one is on its way. */
-        if (wanted != __atomic_load_n(&page->active, __ATOMIC_ACQUIRE))
-                qemu_plugin_reset(id, register_callbacks);
-}
-
 static void register_callbacks(qemu_plugin_id_t id) {
         uint32_t wanted = __atomic_load_n(&page->wanted, __ATOMIC_ACQUIRE);
 
         qemu_plugin_register_vcpu_init_cb(id, on_vcpu_init);
-        qemu_plugin_register_vcpu_idle_cb(id, on_idle_or_resume);
-        qemu_plugin_register_vcpu_resume_cb(id, on_idle_or_resume);
-        if (wanted)
-                qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
+        qemu_plugin_register_vcpu_idle_cb(id, follow_switch);
+        qemu_plugin_register_vcpu_resume_cb(id, follow_switch);
+        qemu_plugin_register_vcpu_tb_trans_cb(id, on_translation);
         for (unsigned v = 0; v < page->n_vcpus; v++)
                 memset(cache_ways[v], 0, cache_sets * WAYS * sizeof(uint64_t));
         page->switches++;
@@ -285,6 +305,7 @@ int qemu_plugin_install(qemu_plugin_id_t id, const qemu_info_t *info, int argc, 
         if (page_map(path) < 0)
                 return -1;
 
+        plugin_id = id;
         instructions.score = qemu_plugin_scoreboard_new(sizeof(uint64_t));
         page->n_nodes = n_nodes;
         page->cache_bytes = cache;
