@@ -125,6 +125,17 @@ static uint64_t ack_stuck_pages(const AckFacts *ack, const Order *o) {
         return MIN(stuck, o->demote.n_pages);
 }
 
+/* A guest keeps some memory of each node free. Where it has less than that, what is demoted first makes no
+ * room, and by how much it lacks only its guest knows: the next order brings more, and twice as many each
+ * time. */
+static uint64_t ack_lack_pages(const AckFacts *ack, uint64_t lack_pages) {
+        uint64_t no_room = ack->skipped_pages[SKIP_NO_ROOM];
+
+        if (ack->state != ACK_DONE || no_room == 0)
+                return 0;
+        return MIN(MAX(2 * lack_pages, LACK_FACTOR * no_room), (uint64_t) ORDER_PAGES_MAX);
+}
+
 /* The end of an order, however it came. */
 static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFacts *ack, bool lost) {
         uint64_t ordered = d->under_way.promote.n_pages;
@@ -155,6 +166,7 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
         } else
                 d->backoff = 0;
 
+        d->lack_pages = ack_lack_pages(ack, d->lack_pages);
         domain_move_heat(d, ack, lost);
         order_done(&d->under_way);
         domain_settle(d, policy);
@@ -240,6 +252,7 @@ static bool question_ask(const Domain *d, const DomainFacts *facts, PlanQuestion
         PlanQuestion q = {
                 .heatmap = &d->heatmap,
                 .stuck_pages = d->stuck_pages,
+                .lack_pages = d->lack_pages,
                 .hot_heat = facts->policy.hot_heat,
                 .hysteresis = facts->policy.hysteresis,
                 .samples = facts->samples,

@@ -17,6 +17,7 @@
         (60 * USEC_PER_SEC) /* several times the longest deadline that orders are sent with */
 #define BACKOFF_MAX 6       /* doublings: at most 64 times the usual pause */
 #define HEAT_KEEPS_USEC (300 * USEC_PER_SEC) /* without new samples: tracking seldom rests for longer */
+#define LACK_FACTOR 4       /* of demotions for each promotion that lacked room, the next time */
 #define BAR_EPOCHS 60       /* pages that a guest would or could not move are asked for again after */
 
 typedef enum DomainState {
@@ -48,6 +49,7 @@ typedef struct Domain {
         unsigned backoff;         /* doublings of the pause after an order */
         uint64_t bar_epochs_left; /* until barred pages may be asked for again */
         uint64_t stuck_pages;     /* cold DRAM pages that the guest could not move */
+        uint64_t lack_pages;      /* demoted beside those that make room, as it lacked some the last time */
         uint64_t stuck_epochs_left; /* until they are asked for again */
         uint64_t demote_from;     /* frame at which the next demote list starts */
 

@@ -286,7 +286,9 @@ int plan_list(const PlanQuestion *q, const Plan *plan, uint64_t n_pages, uint64_
         r = list_hottest(q, plan, n_pages, &promote, &least);
         if (r < 0)
                 return r;
-        r = list_coldest(q, plan, MIN(promote.n_pages * DEMOTE_OVERPROVISION, (uint64_t) ORDER_PAGES_MAX),
+        r = list_coldest(q, plan,
+                         MIN((promote.n_pages + q->lack_pages) * DEMOTE_OVERPROVISION,
+                             (uint64_t) ORDER_PAGES_MAX),
                          demote_from, least, &demote);
         if (r < 0) {
                 free(promote.ranges);

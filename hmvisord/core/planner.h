@@ -17,6 +17,7 @@ typedef struct PlanQuestion {
         uint32_t dram_cell;  /* to which pages are promoted, and from which they are demoted */
         uint64_t dram_pages; /* its size now; its ranges may hold more (memory not plugged) */
         uint64_t stuck_pages; /* of its cold ones, which the guest could not move: they give no room */
+        uint64_t lack_pages; /* to be demoted beside those that make room for what is promoted */
         uint32_t slow_cells[CELLS_MAX];
         size_t n_slow_cells;
         uint32_t hot_heat; /* 0: by the size of the DRAM cell */
@@ -43,8 +44,8 @@ uint32_t heat_to_displace(uint32_t dram_heat, uint32_t hysteresis);
 void plan_compute(const PlanQuestion *q, Plan *ret);
 
 /* Lists n_pages (at most plan->pages) to promote, hottest first, and up to DEMOTE_OVERPROVISION times as
- * many to demote, coldest first, all cold enough for the least of those promoted. Within a band of heat the
- * demote list starts at frame demote_from and wraps: frames that a guest cannot move do not head every list.
- * ret_least_heat: of the pages promoted. Returns 0 or -ENOMEM. */
+ * many, and as lack_pages, to demote, coldest first, all cold enough for the least of those promoted. Within
+ * a band of heat the demote list starts at frame demote_from and wraps: frames that a guest cannot move do
+ * not head every list. ret_least_heat: of the pages promoted. Returns 0 or -ENOMEM. */
 int plan_list(const PlanQuestion *q, const Plan *plan, uint64_t n_pages, uint64_t demote_from,
               PageList *ret_promote, PageList *ret_demote, uint8_t *ret_least_heat);

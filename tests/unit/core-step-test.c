@@ -254,6 +254,27 @@ static void test_stuck_pages_give_no_room(void **state) {
         assert_in_range(steps_until_order(g, 20), 1, 4);
 }
 
+/* Where some pages found no room, more are demoted beside those of the next order; not when all found some.
+ */
+static void test_lack_of_room(void **state) {
+        Rig *g = *state;
+        uint64_t lack = 0, no_room = 5; /* few: all of DRAM is not much more than the demotions for HOT */
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        for (unsigned i = 0; i < 2; i++) {
+                assert_int_equal(g->decision.demote_pages,
+                                 (g->decision.promote_pages + lack) * DEMOTE_OVERPROVISION);
+                g->ack.promoted_pages = g->decision.promote_pages - no_room;
+                g->ack.skipped_pages[SKIP_NO_ROOM] = no_room;
+                lack = i == 0 ? LACK_FACTOR * no_room : 0;
+                if (i == 1)
+                        g->ack.skipped_pages[SKIP_NO_ROOM] = 0;
+                acknowledge(g, g->order, ACK_DONE);
+                assert_true(steps_until_order(g, 40) > 0);
+        }
+        assert_int_equal(g->decision.demote_pages, g->decision.promote_pages * DEMOTE_OVERPROVISION);
+}
+
 /* They are asked for again: memory that was pinned may be free by now. */
 static void test_stuck_pages_are_tried_again(void **state) {
         Rig *g = *state;
@@ -551,6 +572,7 @@ int main(void) {
                 WITH_RIG(test_lying_acknowledgements),
                 WITH_RIG(test_back_off),
                 WITH_RIG(test_refused_pages_are_barred),
+                WITH_RIG(test_lack_of_room),
                 WITH_RIG(test_stuck_pages_give_no_room),
                 WITH_RIG(test_stuck_pages_are_tried_again),
                 cmocka_unit_test(test_balance_is_noted),
