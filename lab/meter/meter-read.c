@@ -106,7 +106,8 @@ static int delays_parse(const char *text, unsigned n_nodes, MeterDelay *ret) {
         for (;; text++) {
                 MeterDelay d;
 
-                if (n == n_nodes || sscanf(text, "%" SCNu64 ":%" SCNu64 "%n", &d.fill_ns, &d.write_back_ns, &length) != 2 ||
+                if (n == n_nodes ||
+                    sscanf(text, "%" SCNu64 ":%" SCNu64 "%n", &d.fill_ns, &d.write_back_ns, &length) != 2 ||
                     d.fill_ns > DELAY_MAX_NS || d.write_back_ns > DELAY_MAX_NS)
                         break;
                 ret[n++] = d;
@@ -116,8 +117,11 @@ static int delays_parse(const char *text, unsigned n_nodes, MeterDelay *ret) {
                 if (*text != ',')
                         break;
         }
-        fprintf(stderr, "meter-read: --delays takes FILL:WRITE-BACK for each of %u nodes, joined by commas, in ns, at "
-                        "most %d\n", n_nodes, DELAY_MAX_NS);
+        fprintf(stderr,
+                "meter-read: --delays takes FILL:WRITE-BACK for each of %u nodes, joined by commas, in ns, "
+                "at "
+                "most %d\n",
+                n_nodes, DELAY_MAX_NS);
         return -EINVAL;
 }
 

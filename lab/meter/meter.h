@@ -3,8 +3,9 @@
 
 /*
  * The page that the meter plugin and its reader share. Each counter has one writer: its vCPU's thread. The
- * reader owns 'wanted', 'delays' and the baseline, the plugin everything else. Behind the page, at 'frames_offset',
- * lies a MeterFrame for each 4 KiB frame of all nodes' memory, node after node; they only grow, and wrap.
+ * reader owns 'wanted', 'delays' and the baseline, the plugin everything else. Behind the page, at
+ * 'frames_offset', lies a MeterFrame for each 4 KiB frame of all nodes' memory, node after node; they only
+ * grow, and wrap.
  */
 
 #include <stdint.h>

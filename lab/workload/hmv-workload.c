@@ -206,7 +206,8 @@ static void json_counts(FILE *f, Workload *w) {
                 (now_usec() - w->started_usec) / 1000);
 }
 
-/* One line of JSON with a newline. Without brief it tells where the pages are, which takes a look at each. */
+/* One line of JSON with a newline. Without brief it tells where the pages are, which takes a look at each.
+ */
 static int workload_report(Workload *w, FILE *f, bool brief) {
         PageSet hot = pattern_hot(&w->pattern);
         int r;
@@ -253,8 +254,8 @@ static void log_counts(const Workload *w, FILE *log) {
         struct timespec ts;
 
         clock_gettime(CLOCK_REALTIME, &ts);
-        fprintf(log, "%" PRIu64 " %" PRIu64 "\n", (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000,
-                atomic_load(&w->writes));
+        fprintf(log, "%" PRIu64 " %" PRIu64 "\n",
+                (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000, atomic_load(&w->writes));
         fflush(log);
 }
 
@@ -288,8 +289,8 @@ static int socket_listen(const char *path) {
         return fd;
 }
 
-/* A client sends two letters and gets one line: 'r' for a new record of the gap after the answer (else 'q'), and 'b' for
- * a brief one (else 'f'). */
+/* A client sends two letters and gets one line: 'r' for a new record of the gap after the answer (else 'q'),
+ * and 'b' for a brief one (else 'f'). */
 static void serve_client(Workload *w, int listener) {
         struct timeval limit = { .tv_sec = 2 };
         char request[2];

@@ -64,7 +64,8 @@ static int parse_node(const char *text) {
 
 static void help(void) {
         printf("usage: hmv-workload --hot SIZE [options]    write to a hot set until told to stop\n"
-               "       hmv-workload --query [--reset-gap] [--brief]   print the running workload's state as JSON\n\n"
+               "       hmv-workload --query [--reset-gap] [--brief]   print the running workload's state as "
+               "JSON\n\n"
                "  --hot SIZE         size of the set that is written (96M, 1G)\n"
                "  --hot-node N       put it wholly on this node first; nothing holds it there afterwards\n"
                "  --within SIZE      a larger range in which it lies, at its beginning first\n"
