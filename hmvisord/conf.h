@@ -16,7 +16,7 @@ typedef struct Conf {
         char *dram_nodes, *slow_nodes;   /* NULL: discover */
         usec_t sample_usec;           /* of the extension */
         usec_t duty_on_usec, duty_off_usec;   /* off 0: always on */
-        usec_t cost_limit_usec, watch_cost_limit_usec;   /* of each second of a guest's processor; 0: none */
+        usec_t cost_limit_usec, watch_cost_limit_usec;   /* of each second of processor time; 0: none */
         usec_t fault_cost_usec;       /* 0: as measured */
         usec_t lease_usec;
         char *extension_path;

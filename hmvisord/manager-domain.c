@@ -8,6 +8,7 @@
 #include "manager-internal.h"
 
 #define BALANCED_EPOCHS 10 /* with samples and nothing to move, before tracking rests */
+#define PID_USEC (60 * USEC_PER_SEC) /* before a process that was not found is looked for again */
 
 struct DomainCall {
         Manager *manager;
@@ -262,6 +263,15 @@ void manager_drop_domain(Domain *d) {
         free(d);
 }
 
+/* The process stays what it is until the domain has another id. */
+int domain_pid(Domain *d, usec_t now) {
+        if (d->pid <= 0 && now >= d->pid_next) {
+                d->pid_next = now + PID_USEC;
+                d->pid = virt_domain_pid(d->manager->virt, d->name);
+        }
+        return d->pid;
+}
+
 void domain_update(Domain *d, const VirtEvent *e) {
         bool renamed = !streq(d->name, e->name), other = d->id != e->id;
 
@@ -275,6 +285,7 @@ void domain_update(Domain *d, const VirtEvent *e) {
                 d->swap = (Swap){};
                 d->pid = 0;
                 d->pid_next = d->own_next = 0;
+                d->cpu_seen = 0;
                 d->own_known = false;
                 d->job = false;
                 d->info_known = false;

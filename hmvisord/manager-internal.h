@@ -126,6 +126,8 @@ struct Domain {
         Swap swap;
         int pid;                       /* of QEMU; <= 0: not known */
         usec_t pid_next;
+        usec_t cpu_usec, cpu_seen;     /* processor time that it had taken, and when; 0: not known */
+        uint32_t busy_permille;        /* of one processor, in the last epoch */
         bool usage_known, own_known;
         usec_t own_next;
         uint64_t usage_bytes[HOST_NODES_MAX];   /* of QEMU's memory, by host node ... */
@@ -176,6 +178,8 @@ void manager_conf_for_domain(const Manager *m, DomainPolicy *ret);
 
 /* manager-tracking.c */
 void tracking_start(Manager *m);       /* finds out what a fault costs; again after a reload */
+/* Once an epoch: how busy the domain is. */
+void tracking_look(Domain *d);
 /* Faults a second that tracking may cost the domain now; 0: no limit. */
 uint64_t tracking_limit(const Domain *d);
 /* Whether nothing is to be tracked until the next epoch. */
@@ -202,6 +206,8 @@ void domain_evaluate(Domain *d);
 /* Whether QEMU's RAM block is memory of this cell; ret_device (may be NULL): of its virtio-mem device. */
 bool cell_owns_block(const DomainCell *c, const char *block, bool *ret_device);
 bool domain_is_frozen(const Domain *d);
+/* The process that it is, looked for now and then; <= 0: not known. */
+int domain_pid(Domain *d, usec_t now);
 bool domain_is_dry(const Domain *d);
 void domain_start_stop(Domain *d);
 bool domain_is_stopped(const Domain *d);

@@ -49,7 +49,6 @@ Domain *market_domain(Manager *m, const AccountId *id) {
 /* ---- what the host sees ---- */
 
 #define USAGE_SLACK_BYTES (16 * MIB)      /* by which QEMU's own memory may have grown */
-#define PID_USEC (60 * USEC_PER_SEC)      /* before a process that was not found is looked for again */
 #define OWN_USEC (60 * USEC_PER_SEC)      /* before all of a process's memory is walked again */
 
 /* What QEMU keeps on the cell's nodes of guest memory: at least, as the rest is not known that exactly. */
@@ -77,14 +76,9 @@ static bool seems_to_hold_too_much(const Domain *d) {
         return false;
 }
 
-/* The process stays what it is until the domain has another id. Its own memory is learned once, and anew
- * only when it may have grown. */
+/* QEMU's own memory is learned once, and anew only when it may have grown. */
 static void look_at_usage(Domain *d, usec_t now) {
-        if (d->pid <= 0 && now >= d->pid_next) {
-                d->pid_next = now + PID_USEC;
-                d->pid = virt_domain_pid(d->manager->virt, d->name);
-        }
-        d->usage_known = d->pid > 0 && host_machine_bytes("/", d->pid, d->usage_bytes) >= 0;
+        d->usage_known = domain_pid(d, now) > 0 && host_machine_bytes("/", d->pid, d->usage_bytes) >= 0;
         if (d->usage_known && now >= d->own_next && (!d->own_known || seems_to_hold_too_much(d))) {
                 d->own_next = now + OWN_USEC;
                 d->own_known = host_machine_own_bytes("/", d->pid, d->own_bytes) >= 0;

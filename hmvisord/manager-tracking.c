@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
- * How much tracking may cost a domain: the configuration's share of its processors' time, in faults. Owns
- * the figure of what a fault takes on this host; the budget itself is the core's.
+ * How much tracking may cost a domain: the configuration's share of the processor time that it uses, in
+ * faults. Owns the figure of what a fault takes on this host; the budget itself is the core's.
  */
 #include <inttypes.h>
 #include <limits.h>
@@ -13,6 +13,7 @@
 /* Not measured: where KVM is not at hand, the order of magnitude of an exit and a page table's change. */
 #define FAULT_COST_ASSUMED_NS 2000
 #define FAULT_COST_MAX_NS 1000000
+#define BUSY_LEAST_PERMILLE 100 /* so that a guest that was idle is not unknown when it begins to work */
 #define BOOT_USEC (60 * USEC_PER_SEC) /* of a guest whose agent does not answer */
 
 /* What was measured before the daemon started (hmvisor-fault-cost); 0: nothing. Tests give a root. */
@@ -42,11 +43,31 @@ void tracking_start(Manager *m) {
                  m->fault_cost_ns / 1000, m->fault_cost_ns / 100 % 10, how);
 }
 
+/* What its processors run, with tracking's own faults; a guest that is idle has next to none. */
+void tracking_look(Domain *d) {
+        usec_t now = manager_now(d->manager), cpu;
+
+        if (domain_pid(d, now) <= 0 || host_process_cpu_usec("/", d->pid, &cpu) < 0) {
+                d->cpu_seen = 0;
+                return;
+        }
+        if (d->cpu_seen > 0 && now > d->cpu_seen)
+                d->busy_permille = (uint32_t) MIN((cpu - MIN(cpu, d->cpu_usec)) * 1000 / (now - d->cpu_seen),
+                                                  MAX(d->info.n_vcpus, 1U) * UINT64_C(1000));
+        d->cpu_usec = cpu;
+        d->cpu_seen = now;
+}
+
+/* Of one processor, if that is not known. */
+static uint64_t busy_permille(const Domain *d) {
+        return d->cpu_seen > 0 ? MAX(d->busy_permille, (uint32_t) BUSY_LEAST_PERMILLE) : 1000;
+}
+
 uint64_t tracking_limit(const Domain *d) {
         const Conf *c = d->manager->conf;
         usec_t limit = d->effort == EFFORT_FULL ? c->cost_limit_usec : c->watch_cost_limit_usec;
 
-        return limit == 0 ? 0 : MAX(limit * 1000 * MAX(d->info.n_vcpus, 1U) / d->manager->fault_cost_ns, 1U);
+        return limit == 0 ? 0 : MAX(limit * busy_permille(d) / d->manager->fault_cost_ns, 1U);
 }
 
 /* While firmware runs, memory slots come and go, and QEMU (10.0; seen once in fifty starts) crashed in its

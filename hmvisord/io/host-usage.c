@@ -121,6 +121,31 @@ int host_machine_own_bytes(const char *root, pid_t pid, uint64_t *ret_bytes) {
         return 0;
 }
 
+/* /proc/PID/stat, proc_pid_stat(5): the name, field 2, may hold anything and ends at the last ')'; utime and
+ * stime are fields 14 and 15, in ticks. */
+int host_process_cpu_usec(const char *root, pid_t pid, usec_t *ret) {
+        _cleanup_fclose_ FILE *f = NULL;
+        unsigned long long user, system;
+        long ticks = sysconf(_SC_CLK_TCK);
+        char path[PATH_MAX], text[1024];
+        const char *fields;
+        size_t n;
+
+        snprintf(path, sizeof(path), "%s/proc/%d/stat", root_prefix(root), (int) pid);
+        f = fopen(path, "re");
+        if (!f)
+                return errno == ENOENT ? -ESRCH : -errno;
+        n = fread(text, 1, sizeof(text) - 1, f);
+        text[n] = '\0';
+        fields = strrchr(text, ')');
+        if (!fields || ticks <= 0 ||
+            sscanf(fields + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) !=
+                    2)
+                return -EBADMSG;
+        *ret = (user + system) * (USEC_PER_SEC / (usec_t) ticks);
+        return 0;
+}
+
 bool host_nodelist_has(const char *list, unsigned node) {
         for (const char *p = list; isdigit((unsigned char) *p);) {
                 char *end;

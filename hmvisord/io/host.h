@@ -63,4 +63,8 @@ int host_machine_bytes(const char *root, pid_t pid, uint64_t *ret_bytes);
 /* The part of them that is QEMU's own: anonymous memory that is bound to no node, as a cell's memory is. As
  * costly as host_mapping_node_bytes(). Returns 0, -ESRCH, -EACCES, or -errno. */
 int host_machine_own_bytes(const char *root, pid_t pid, uint64_t *ret_bytes);
+
+/* Processor time that process pid has taken, user and system; QEMU's is with what its guest ran. Returns 0,
+ * -ESRCH or -errno. */
+int host_process_cpu_usec(const char *root, pid_t pid, usec_t *ret);
 bool host_nodelist_has(const char *list, unsigned node); /* "0,2-3" */

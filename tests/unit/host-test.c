@@ -275,6 +275,21 @@ static void test_machine_own_memory(void **state) {
         assert_int_equal(bytes[1], 13 * 4096);
 }
 
+static void test_process_cpu(void **state) {
+        usec_t usec = 7;
+        char text[256];
+
+        assert_int_equal(host_process_cpu_usec(root, 80, &usec), -ESRCH);
+        put("/proc/80/stat", "80 (vm) 1) S 1 80 80 0 -1 4194560 5 6 7 8 ");
+        assert_int_equal(host_process_cpu_usec(root, 80, &usec), -EBADMSG);
+        assert_int_equal(usec, 7);
+        snprintf(text, sizeof(text), "80 (vm) 1) S 1 80 80 0 -1 4194560 5 6 7 8 %ld %ld 9 9 20 0 4 0\n",
+                 3 * sysconf(_SC_CLK_TCK), sysconf(_SC_CLK_TCK) / 2);
+        put("/proc/80/stat", text);
+        assert_int_equal(host_process_cpu_usec(root, 80, &usec), 0);
+        assert_int_equal(usec, 3500 * USEC_PER_MSEC);
+}
+
 static void test_nodelist(void **state) {
         assert_true(host_nodelist_has("0,2-3", 0) && host_nodelist_has("0,2-3", 2) &&
                     host_nodelist_has("0,2-3", 3));
@@ -290,6 +305,7 @@ int main(void) {
                 cmocka_unit_test(test_real_machine), cmocka_unit_test(test_mapping_of_self),
                 cmocka_unit_test_setup_teardown(test_machine_usage, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_machine_own_memory, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_process_cpu, setup, teardown),
                 cmocka_unit_test(test_nodelist),
         };
 

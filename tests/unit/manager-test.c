@@ -223,13 +223,31 @@ static void test_boots_untracked(void **state) {
 /* 100 faults a second, of which a guest has 30 s in advance. */
 static void test_tracking_is_limited(void **state) {
         Fixture f;
+        Domain *d;
 
         setup(&f, "Managed=no");
         boot(&f);
-        f.m->conf->watch_cost_limit_usec = 50 * USEC_PER_MSEC;
+        f.m->conf->watch_cost_limit_usec = 100 * USEC_PER_MSEC;
         f.m->conf->fault_cost_usec = USEC_PER_MSEC;
         tracking_start(f.m);
-        assert_int_equal(tracking_limit(manager_domain(f.m, FAKE_UUID)), 100); /* of 2 processors */
+        d = manager_domain(f.m, FAKE_UUID);
+        assert_int_equal(tracking_limit(d),
+                         100); /* of one processor, as long as it is not known how many are busy */
+        d->cpu_seen = 1;
+        d->busy_permille = 2500;
+        assert_int_equal(tracking_limit(d), 250);
+        d->busy_permille = 3;
+        assert_int_equal(tracking_limit(d), 10);
+        d->cpu_seen = 0;
+        d->pid = getpid();
+        tracking_look(d);
+        for (clock_t start = clock(); clock() - start < CLOCKS_PER_SEC / 10;)
+                ;
+        tracking_look(d);
+        assert_in_range(d->busy_permille, 1, 2000);
+        d->pid = 0;
+        tracking_look(d);
+        assert_int_equal(tracking_limit(d), 100);
         write_pages(65536, 300); /* 5 times each, half of it again for what QEMU does: 2,250 faults */
         manager_epoch(f.m);
         assert_int_equal(hold(), 0);
