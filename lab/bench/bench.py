@@ -16,6 +16,7 @@ FRAME = 4096
 PRESENT, PFN = 1 << 63, (1 << 55) - 1
 Q35_SPLIT_FROM, Q35_LOW_RAM, HIGH_RAM_BASE = 0xb0000000, 0x80000000, 1 << 32    # as in meter.c
 NS_PER_INSTRUCTION = 1 / 3      # of the modelled processor: one a cycle at 3 GHz
+STORES_A_PAGE = 512
 PARTS = pathlib.Path(__file__).resolve().parent / 'parts'
 
 
@@ -82,14 +83,25 @@ def clock_offset(samples):
 
 
 def log_read(text):
-    """The guest's log: [(ms, units)]."""
-    return [tuple(map(int, line.split())) for line in text.splitlines() if len(line.split()) == 2]
+    """The guest's log: [(ms, units, ...)]."""
+    return [tuple(map(int, line.split())) for line in text.splitlines() if len(line.split()) >= 2]
+
+
+def log_within(log, window, offset):
+    """The lines of a window of our clock. The clocks are not known to the second, so the first one of the window is left
+    out, and the last half."""
+    return [line for line in log if window[0] + offset + 1000 <= line[0] <= window[1] + offset - 500]
+
+
+def writes_slow_within(log, window, offset):
+    """Which share of the workload's own writes went to slow memory meanwhile, by pages drawn each second; None: not told."""
+    shares = [line[2] / 10000 for line in log_within(log, window, offset) if len(line) > 2 and line[2] >= 0]
+    return statistics.mean(shares) if shares else None
 
 
 def rate(log, window, offset):
-    """Units of work per second within a window of our clock, or None. The clocks are not known to the second, so the
-    first one of the window is left out, and the last half."""
-    mine = [(ms, units) for ms, units in log if window[0] + offset + 1000 <= ms <= window[1] + offset - 500]
+    """Units of work per second within a window of our clock, or None."""
+    mine = log_within(log, window, offset)
     if len(mine) < 2 or mine[-1][0] <= mine[0][0]:
         return None
     return (mine[-1][1] - mine[0][1]) / (mine[-1][0] - mine[0][0]) * 1000 or None
@@ -133,18 +145,19 @@ def modelled_rate(instructions, nodes, seconds, units_per_s, part):
     return 1e9 / (instructions * NS_PER_INSTRUCTION + waits / (seconds * units_per_s))
 
 
-def figures(run, samples, host_moved, meters, rates, pages, parts):
+def figures(run, samples, host_moved, meters, rates, writes_slow_meanwhile, pages, parts):
     """All figures of one run. samples, meters and rates (units per second): by the windows' names; host_moved: pages that the
-    host's kernel moved meanwhile; pages: of the guest, (node, loads, stores); parts: what slow memory may be, ((ns, ns), (ns, ns))."""
+    host's kernel moved since the start, and in the first window; pages: of the guest, (node, loads, stores); parts: what slow memory may be, ((ns, ns), (ns, ns))."""
     plain, metered = meters['plain'], meters['metered']
     plain_rate, metered_rate = rates['plain'], rates['metered']
     units = metered_rate and metered_rate * metered['seconds']
-    start, end = samples['start'], samples['end']
+    start, end = samples['start'], samples['plain-after']
     dram_pages = run['dram_pages']
     by_node = [[sum(p[k] for p in pages if p[0] == n) for k in (1, 2)] for n in (0, 1)]
     slow = metered['nodes'][1]
     moved = moved_between(start, end)
-    gaps = samples['plain-after']['workload'] or {}
+    gaps = end['workload'] or {}
+    moved_meanwhile = host_moved[1] if run['competitor'] == 'host' else moved_between(samples['plain-before'], end).get('pgmigrate_success', 0)
     out = {
         'units_per_s': plain_rate,
         'metered_units_per_s': metered_rate,
@@ -160,12 +173,12 @@ def figures(run, samples, host_moved, meters, rates, pages, parts):
         'gap_p99_ms': gaps.get('p99_gap_ms'),
         'free_dram_at_start': start['free_dram'],
         'vmstat': moved,
-        'pages_moved': host_moved if run['competitor'] == 'host' else moved.get('pgmigrate_success'),
+        'pages_moved': host_moved[0] if run['competitor'] == 'host' else moved.get('pgmigrate_success'),
         'arrivals_s': [],
     }
     if run['competitor'] != 'host':     # of one node only
         out.update(hot_on_dram_at_start=hot_share(start), hot_on_dram=hot_share(end), writes_slow_at_start=writes_slow(start),
-                   writes_slow=writes_slow(end), arrivals_s=arrivals(start, end))
+                   writes_slow_at_end=writes_slow(end), writes_slow=writes_slow_meanwhile, arrivals_s=arrivals(start, end))
     for name, part in parts.items():
         out['units_per_s_' + name] = rates.get(name)
         out['modelled_units_per_s_' + name] = modelled_rate(out['instructions_per_unit'], metered['nodes'], metered['seconds'],
@@ -174,6 +187,10 @@ def figures(run, samples, host_moved, meters, rates, pages, parts):
                         ('slow_fills', slow['fills']), ('guest_slow_stores', by_node[1][1]), ('guest_slow_loads', by_node[1][0]),
                         ('oracle_slow_stores', oracle(pages, dram_pages))):
         out[name + '_per_unit'] = units and value / units
+    # half of the moves are demotions, and each of them stores a page's 512 words to slow memory
+    copied = plain_rate and moved_meanwhile / 2 * STORES_A_PAGE / (plain_rate * plain['seconds'])
+    out['copy_stores_per_unit'] = copied
+    out['slow_stores_and_copies_per_unit'] = None if None in (copied, out['slow_stores_per_unit']) else out['slow_stores_per_unit'] + copied
     useful = None
     if samples['start']['workload'] and not out['arrivals_s'] and out.get('hot_on_dram') is not None:
         useful = (out['hot_on_dram'] - out['hot_on_dram_at_start']) * samples['start']['workload']['hot_pages']
@@ -206,16 +223,17 @@ def record(folder):
     frames = guest_frames((folder / 'pagemap').read_bytes(), node_bytes)
     pages = frames_between((folder / 'before.frames').read_bytes(), (folder / 'after.frames').read_bytes(), frames, node_bytes)
     run['dram_pages'] = run['dram_mib'] * 2**20 // FRAME
-    asked = {n: load(n + '.json') for n in ('start', 'plain-before', 'plain-after', 'end')}
+    asked = {n: load(n + '.json') for n in ('start', 'plain-before', 'plain-after')}
     log, offset = log_read((folder / 'units').read_text()), clock_offset(asked.values())
-    windows = ['plain', 'metered', *run['parts']]
-    out = figures(run, {n: s['guest'] for n, s in asked.items()}, asked['end']['host_moved'] - asked['start']['host_moved'],
-                  {n: load(n + '-meter.json') for n in windows}, {n: rate(log, load(n + '-window.json'), offset) for n in windows}, pages,
+    windows = {n: load(n + '-window.json') for n in ('plain', 'metered', *run['parts'])}
+    host_moved = [asked['plain-after']['host_moved'] - asked[n]['host_moved'] for n in ('start', 'plain-before')]
+    out = figures(run, {n: s['guest'] for n, s in asked.items()}, host_moved, {n: load(n + '-meter.json') for n in windows},
+                  {n: rate(log, w, offset) for n, w in windows.items()}, writes_slow_within(log, windows['plain'], offset), pages,
                   {n: part for n, part in parts_read(PARTS.read_text()).items() if n in run['parts']})
     seconds = (asked['plain-after']['asked_ms'][0] - asked['plain-before']['asked_ms'][0]) / 1000
     out.update(daemon_figures(load('plain-before-daemon.json'), load('plain-after-daemon.json'), seconds,
                               len(pages) * FRAME / 2**30))
-    return {**run, **out, 'settings': (folder / 'settings').read_text().strip(), 'settings_at_end': asked['end']['guest']['settings']}
+    return {**run, **out, 'settings': (folder / 'settings').read_text().strip(), 'settings_at_end': asked['plain-after']['guest']['settings']}
 
 
 def main(argv):

@@ -20,6 +20,7 @@ PAGES_PER_GIB = 1 << 18
 # key, title, how it is printed, whether less is better
 MEMORY = [
     ('slow_stores_per_unit', 'slow stores', '{:.3g}', True),
+    ('copy_stores_per_unit', 'and by copies', '{:.3g}', True),
     ('slow_loads_per_unit', 'slow loads', '{:.3g}', True),
     ('slow_write_backs_per_unit', 'slow write-backs (model)', '{:.3g}', True),
     ('slow_share', 'of all stores', '{:.1%}', True),
@@ -107,7 +108,7 @@ def table_of(records, workload, competitors, figures):
 def saved_of_oracle(records, workload, competitor='hmvisor'):
     """Which part of the slow stores that the oracle saves it saves, too; None where there is nothing to be saved."""
     static, best = (median(records, workload, 'static', k) for k in ('slow_stores_per_unit', 'oracle_slow_stores_per_unit'))
-    mine = median(records, workload, competitor, 'slow_stores_per_unit')
+    mine = median(records, workload, competitor, 'slow_stores_and_copies_per_unit')
     if None in (static, best, mine) or static <= best:
         return None
     return (static - mine) / (static - best)
@@ -119,7 +120,7 @@ def verdict_of(records, workload, competitors):
            f"Most work per second: {winner(records, workload, competitors, 'units_per_s', False)}. "
            f"Fewest host instructions: {winner(records, workload, competitors, 'instructions_per_unit', True)}.")
     changes = [(against(records, workload, 'hmvisor', key), what) for key, what in (
-        ('slow_stores_per_unit', 'slow stores'), ('writes_slow', 'own writes to slow memory'), ('instructions_per_unit', 'host instructions'))]
+        ('slow_stores_and_copies_per_unit', 'slow stores, copies too'), ('writes_slow', 'own writes to slow memory'), ('instructions_per_unit', 'host instructions'))]
     text = ', '.join(f'{ratio - 1:+.1%} {what}' for ratio, what in changes if ratio is not None)
     saved = saved_of_oracle(records, workload)
     if saved is not None:
@@ -135,7 +136,7 @@ def verdict(reached):
 
 
 def goal_of_writes(records):
-    ratio, saved = against(records, 'skewed', 'hmvisor', 'slow_stores_per_unit'), saved_of_oracle(records, 'skewed')
+    ratio, saved = against(records, 'skewed', 'hmvisor', 'slow_stores_and_copies_per_unit'), saved_of_oracle(records, 'skewed')
     if ratio is None or saved is None:
         return '–', 'not measured'
     return f'{ratio - 1:+.0%}; {saved:.0%} of what the oracle saves', verdict(ratio <= 0.2 and saved >= 0.9)
@@ -143,7 +144,7 @@ def goal_of_writes(records):
 
 def goal_of_peer(records, workloads, peer):
     """Fewer slow stores, and at least as much work, on each workload on which both were measured."""
-    stores = {w: against(records, w, 'hmvisor', 'slow_stores_per_unit', peer) for w in workloads}
+    stores = {w: against(records, w, 'hmvisor', 'slow_stores_and_copies_per_unit', peer) for w in workloads}
     work = {w: against(records, w, 'hmvisor', 'units_per_s', peer) for w in workloads}
     known = [w for w in workloads if stores[w] is not None and work[w] is not None]
     if not known:
@@ -213,22 +214,23 @@ def place_table(place):
 
 
 HOW = """Median (least to greatest) of the repetitions, which took turns; every competitor had the same warm-up and the same windows.
-Stores, loads and write-backs are of the whole host on the slow node, per unit of work, counted one by one in the second window;
-what guests and host store besides weighs more per unit the slower the work is. "Of the guest's" is the part of the stores to the
-guest's own pages that went to slow memory. Own writes to slow: which share of the workload's writes goes to slow memory as its pages
-lie at the end, by the law that they follow. Write-backs are what a cache of {cache}, 8 ways, one for the CPU, would make of them.
-Work, host instructions and gaps between 10 ms ticks are of the first window, in which only instructions are counted. "Slow as": in two
+In the first window only instructions are counted, and everybody goes on moving pages: work, host instructions, gaps between 10 ms ticks
+and own writes to slow are of this one, the last being which share of the workload's own writes went to slow memory, by pages drawn each
+second. Then nobody moves pages any more, as the machine gets several times slower and whatever goes by the clock would weigh as many times
+more, and every access is counted: stores, loads and write-backs are of the whole host on the slow node, per unit of work, with the
+pages where they were by then. "By copies": what moving pages itself stored to slow memory per unit of work in the first window, at 512
+stores for every second page moved. "Of the guest's" is the part of the stores to the guest's own pages that went to slow memory.
+Write-backs are what a cache of {cache}, 8 ways, one for the CPU, would make of the stores. "Slow as": in two
 more windows the meter makes each line that this cache fills from memory, or writes back, take as long as bench/parts says,
 DRAM's too, times 3: the emulated processor is slower still. "Model": what a processor of 3 GHz, an instruction a cycle, would do
-with these instructions and these lines, waiting for each. Pages moved: all that the guest's kernel moved (under "host": the
-host's), from the start of the work to its end, for whatever reason; per useful page: for each page by which the hot set on DRAM grew.
-Arrival: median time until 90% of a hot set that moved was on DRAM, where it got there. The oracle puts the pages that were written most
-under "static" on DRAM, the kernel's own among them, and never moves one: it is the least that a static placement can reach, and one
-that follows a moving hot set can be better.
+with the instructions of the first window and the lines of the second, waiting for each. Pages moved: all that the guest's kernel moved (under
+"host": the host's), from the start of the work to the end of the first window, for whatever reason; per useful page: for each page by which
+the hot set on DRAM grew. Arrival: median time until 90% of a hot set that moved was on DRAM, where it got there. The oracle puts the pages
+that were written most under "static" on DRAM, the kernel's own among them, and never moves one: it is the least that a static placement can
+reach, and one that follows a moving hot set can be better.
 
 What this cannot show: hardware's speed. All is emulated, and an overhead is larger than on hardware: a page fault of a guest passes
-two emulated levels of virtualization. There is no PML and no PEBS. While accesses are counted, the machine is several times slower, and
-what goes by the clock takes a larger part of it."""
+two emulated levels of virtualization. There is no PML and no PEBS."""
 
 
 def report(records, machine, tick=(), place=()):
@@ -267,7 +269,7 @@ def report(records, machine, tick=(), place=()):
         yield from ('', 'Not measured: ' + ', '.join(missing) + '.')
 
 
-PLOTS = [('slow-stores', 'slow_stores_per_unit', 'slow stores per unit of work, static = 1'),
+PLOTS = [('slow-stores', 'slow_stores_and_copies_per_unit', 'slow stores per unit of work, copies too, static = 1'),
          ('work', 'units_per_s', 'work per second, static = 1'),
          ('work-optane', 'units_per_s_optane', 'work per second, slow memory as slow as Optane, static = 1'),
          ('instructions', 'instructions_per_unit', 'host instructions per unit of work, static = 1')]

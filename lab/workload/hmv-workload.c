@@ -44,6 +44,7 @@
 #define ARRIVED        9000     /* permyriad of the hot set's pages that make one */
 #define LOOK_USEC      1000000  /* between two looks for it ... */
 #define LOOK_PAGES     512      /* ... at some so many pages */
+#define DRAWN_PAGES    128      /* for each line of the log */
 
 /* A move of the hot set; arrived_ms: how long after it 90% of its pages were on DRAM, 0 = not yet. */
 typedef struct Move {
@@ -249,13 +250,30 @@ static int workload_report_file(Workload *w, const char *path) {
         return r;
 }
 
-/* "MS WRITES", the time in ms since 1970: a rate over any part of the run can be told from it afterwards. */
-static void log_counts(const Workload *w, FILE *log) {
+/* Which part of the writes goes to pages that are not on the fast node, by some pages drawn as the writer
+ * draws them; in permyriad, or -errno. */
+static int writes_not_fast(const Workload *w, uint64_t *state) {
+        void *pages[DRAWN_PAGES], *hot = pattern_hot(&w->pattern).base;
+        unsigned on, known;
+        int r;
+
+        for (unsigned i = 0; i < DRAWN_PAGES; i++)
+                pages[i] = hot + pattern_next_page(&w->pattern, state) * PAGE;
+        r = pages_count_on(pages, DRAWN_PAGES, FAST_NODE, &on, &known);
+        if (r < 0)
+                return r;
+        return known > 0 ? (int) ((known - on) * 10000 / known) : -ENODATA;
+}
+
+/* "MS WRITES PERMYRIAD", the time in ms since 1970: a rate over any part of the run can be told from it
+ * afterwards, and how much went to memory that is not fast. */
+static void log_counts(const Workload *w, FILE *log, uint64_t *state) {
         struct timespec ts;
 
         clock_gettime(CLOCK_REALTIME, &ts);
-        fprintf(log, "%" PRIu64 " %" PRIu64 "\n",
-                (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000, atomic_load(&w->writes));
+        fprintf(log, "%" PRIu64 " %" PRIu64 " %d\n",
+                (uint64_t) ts.tv_sec * 1000 + (uint64_t) ts.tv_nsec / 1000000, atomic_load(&w->writes),
+                writes_not_fast(w, state));
         fflush(log);
 }
 
@@ -365,7 +383,7 @@ static int sets_place(Workload *w, const Options *o) {
 
 static int run(const Options *o) {
         static Workload w;
-        uint64_t next_report, next_log;
+        uint64_t next_report, next_log, drawn = o->seed + 1;
         FILE *log = NULL;
         pthread_t writer, ticker;
         int listener, r = 0;
@@ -409,7 +427,7 @@ static int run(const Options *o) {
                         next_report = now_usec() + 1000000;
                 }
                 if (log && now_usec() >= next_log) {
-                        log_counts(&w, log);
+                        log_counts(&w, log, &drawn);
                         next_log = now_usec() + 1000000;
                 }
                 if (o->seconds > 0 && now_usec() - w.started_usec >= o->seconds * UINT64_C(1000000))

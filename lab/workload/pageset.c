@@ -64,6 +64,21 @@ int pages_weigh(const PageSet *set, const double *weight, double by_node[NODES_M
         return (int) n;
 }
 
+int pages_count_on(void *const *pages, unsigned long n, int node, unsigned *ret_on, unsigned *ret_known) {
+        static int status[QUERY_PAGES];
+
+        *ret_on = *ret_known = 0;
+        if (n > QUERY_PAGES)
+                return -E2BIG;
+        if (n > 0 && syscall(SYS_move_pages, 0, n, pages, NULL, status, 0) < 0)
+                return -errno;
+        for (unsigned long i = 0; i < n; i++) {
+                *ret_known += status[i] >= 0;
+                *ret_on += status[i] == node;
+        }
+        return 0;
+}
+
 static int set_reserve(PageSet *set, uint64_t size, bool thp) {
         void *p;
 

@@ -26,6 +26,9 @@ int pages_locate(const PageSet *set, unsigned stride, uint64_t by_node[NODES_MAX
  * -errno. */
 int pages_weigh(const PageSet *set, const double *weight, double by_node[NODES_MAX]);
 
+/* How many of n pages are on the node, of those that are anywhere (ret_known). 0 or -errno. */
+int pages_count_on(void *const *pages, unsigned long n, int node, unsigned *ret_on, unsigned *ret_known);
+
 /* Touches size bytes, wholly on the node or -ENOMEM; node -1: wherever the kernel likes. The policy is gone
  * afterwards. 0 or -errno. */
 int set_place(PageSet *set, uint64_t size, int node, bool thp);
