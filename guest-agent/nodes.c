@@ -72,7 +72,8 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
 
 int node_room_read(int root, int node, int64_t *ret_pages) {
         _cleanup_free_ Zone *zones = NULL;
-        int64_t room = 0, lack = INT64_MIN;
+        uint64_t largest = 0;
+        int64_t room = 0, lack = 0;
         size_t n;
         int r;
 
@@ -86,11 +87,14 @@ int node_room_read(int root, int node, int64_t *ret_pages) {
                         continue;
                 if (extra > 0)
                         room += extra;
-                lack = MAX(lack, extra);
+                if (zones[i].managed > largest) { /* that is where what is freed comes from */
+                        largest = zones[i].managed;
+                        lack = extra;
+                }
         }
-        if (lack == INT64_MIN)
+        if (largest == 0)
                 return -ENXIO;
-        *ret_pages = room > 0 ? room : lack;
+        *ret_pages = room + MIN(lack, 0);
         return 0;
 }
 

@@ -213,6 +213,19 @@ def place_table(place):
         yield f'| {trace} | ' + ' | '.join(f"{mine[c]['slow_stores'] / base:.1%}" for c in competitors) + ' |'
 
 
+BAR = 40        # columns that stand for what static has
+
+
+def bars(records, workloads, competitors, key):
+    """A picture for a terminal: each competitor's figure as a part of static's, which is at the mark."""
+    for w in workloads:
+        for i, c in enumerate(competitors):
+            ratio = against(records, w, c, key)
+            if ratio is not None:
+                drawn = '#' * min(round(ratio * BAR), BAR + 20) + ('>' if ratio * BAR > BAR + 20 else '')
+                yield f"{w if i == 0 else '':<10}{c:<14}{drawn.ljust(BAR)[:BAR]}|{drawn[BAR:]} {ratio:.2f}"
+
+
 HOW = """Median (least to greatest) of the repetitions, which took turns; every competitor had the same warm-up and the same windows.
 In the first window only instructions are counted, and everybody goes on moving pages: work, host instructions, gaps between 10 ms ticks
 and own writes to slow are of this one, the last being which share of the workload's own writes went to slow memory, by pages drawn each
@@ -244,6 +257,9 @@ def report(records, machine, tick=(), place=()):
     yield f'The harness checks itself: {self_check(records)[1]}.'
     yield from ('', '## Goals', '')
     yield from goals(records, workloads, tick)
+    yield from ('', '## Stores to slow memory per unit of work, copies too, static = 1', '', '```')
+    yield from bars(records, workloads, competitors, 'slow_stores_and_copies_per_unit')
+    yield '```'
     for w in workloads:
         yield from ('', f'## {w}', '')
         yield from table_of(records, w, competitors, MEMORY)

@@ -185,6 +185,12 @@ class Report(unittest.TestCase):
                                    'units_per_s', 'work', 'x.png')
         self.assertIn('workload static tpp\nskewed 1.0000 0.5000\nidle 1.0000 ?\nEND', script)
 
+    def test_bars(self):
+        records = [rec('skewed', 'static'), rec('skewed', 'tpp', slow_stores_per_unit=1.0), rec('skewed', 'damon', slow_stores_per_unit=40.0)]
+        lines = list(report.bars(records, ['skewed', 'idle'], ['static', 'tpp', 'damon'], 'slow_stores_and_copies_per_unit'))
+        self.assertEqual([line.count('#') for line in lines], [40, 10, 60])
+        self.assertTrue(lines[1].endswith('| 0.25') and lines[2].endswith('> 10.00') and lines[0].startswith('skewed    static'))
+
     def test_exit_status_is_that_of_the_self_check(self):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             path = pathlib.Path(folder)
