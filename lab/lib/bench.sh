@@ -199,11 +199,12 @@ bench_windows() {
 }
 
 # Which of the host's frames are the guest's memory: the page map of its QEMU, where QEMU says that the blocks of its
-# two cells are.
+# two cells are; boot memory first, in the order of the cells.
 bench_pagemap() {
         host_exec sh -c 'p=$(cat "/run/libvirt/qemu/$1.pid")
                 virsh -q qemu-monitor-command --hmp "$1" "info ramblock" |
-                        awk "/ram-node|memua-hmvisor|pc.ram/ { print \$(NF - 1), \$(NF - 2) }" | while read -r from size; do
+                        awk "/ram-node|memua-hmvisor|pc.ram/ { print (\$1 ~ /memua/) \$1, \$(NF - 1), \$(NF - 2) }" | sort |
+                        while read -r _ from size; do
                         dd if="/proc/$p/pagemap" bs=64K iflag=skip_bytes,count_bytes status=none skip=$((from / 512)) count=$((size / 512))
                 done' sh "$(bench_current)" >"$bench_dir/pagemap"
 }
