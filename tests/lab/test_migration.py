@@ -234,7 +234,7 @@ def stands_aside():
         before = wait_for("tracking stands aside", 60, lambda: (
             lambda i: i["TrackingState"] in ("resting", "blocked") and i)(info()))
         inside("sh", "-c", "migratepages $(systemctl show -P MainPID remember) 0 1")
-        r = at(place, "hmvctl", "trade", NAME, "--sell-dram", "16M", check=False)
+        r = at(place, "hmvctl", "trade", NAME, "--sell-dram", "32M", check=False)
         check(r.code != 0, "a trade was taken on")
         matches("migrates", r.err, "why")
         time.sleep(20)
