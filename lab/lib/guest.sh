@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Guests inside the lab host. The work is done by host/hmvlab-guest, which runs there; this file brings it
-# there, again after each change, and passes the arguments on.
+# Guests inside the lab host. The work is done by host/hmvlab-guest, which runs there; this file brings what is in
+# host/ there, again after each change, and passes the arguments on.
 
 guest_tool=/usr/local/bin/hmvlab-guest
 
@@ -10,7 +10,8 @@ guest_sync_tool() {
         key=$(key_of host)
         [ "$(cat "$state_dir/tool.key" 2>/dev/null)" != "$key" ] || return 0
         verb_push "$lab_dir/host/hmvlab-guest" "$guest_tool"
-        host_exec chmod 755 "$guest_tool"
+        verb_push "$lab_dir/host/hmvlab-second" "$second_tool"
+        host_exec chmod 755 "$guest_tool" "$second_tool"
         echo "$key" >"$state_dir/tool.key"
 }
 

@@ -15,6 +15,9 @@ HMVLAB = os.environ.get("HMVLAB") or os.path.join(
     os.path.dirname(os.path.abspath(__file__)), "..", "..", "lab", "hmvlab")
 
 
+booted = ""     # the boot of the guest that a run of tests is about; empty: not known, so nothing is excused by another
+
+
 class Failure(AssertionError):
     """A check that did not hold; its text is what a person reads."""
 
@@ -90,7 +93,13 @@ def boot_id(name):
     return guest(name, "cat", "/proc/sys/kernel/random/boot_id", timeout=120).out.strip()
 
 
-def emulator_failed(guest_name, booted):
+def expect_reboot():
+    """A test resets the guest itself: that is not the emulator's doing."""
+    global booted
+    booted = ""
+
+
+def emulator_failed(guest_name):
     """Says what the emulated machine did wrong, or nothing: nested virtualization under emulation sometimes
     loses an interrupt, so that the host hangs, or resets a guest. That is no finding about HMvisor."""
     try:
@@ -120,9 +129,10 @@ def run_one(test):
 def main(tests, guest_name=None):
     """Runs test functions in order and prints TAP. A test's first doc line is its name. Where the emulated machine
     failed, the tests that it took along are skipped with that reason, and the lab is booted anew next time."""
+    global booted
     only = sys.argv[1:]
     print(f"1..{len(tests)}", flush=True)
-    failed, booted, broken = 0, "", ""
+    failed, broken = 0, ""
     for i, test in enumerate(tests, 1):
         name = (test.__doc__ or test.__name__).strip().splitlines()[0]
         if broken or (only and test.__name__ not in only):
@@ -134,7 +144,7 @@ def main(tests, guest_name=None):
             if guest_name and not booted:
                 booted = guest_boot_or_nothing(guest_name)
             continue
-        broken = emulator_failed(guest_name, booted)
+        broken = emulator_failed(guest_name)
         if broken:
             print(f"ok {i} - {name} # SKIP {broken}", flush=True)
         else:

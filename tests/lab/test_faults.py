@@ -5,8 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 
-from labhost import check, equal, guest, hmvctl, host, lab, main, matches, wait_for
+from labhost import boot_id, check, equal, expect_reboot, guest, hmvctl, host, lab, main, matches, wait_for
 
 NAME, OTHER = "faulty1", "faulty2"
 MEMORY_MIB = 32
@@ -137,6 +138,44 @@ def agent_hung_in_mid_order():
     converged()
 
 
+def begins_anew(boot):
+    """The guest was reset: until its agent answers again nothing is ordered, and what was hot is forgotten."""
+    i = wait_for("the agent is gone", 60, lambda: (lambda i: i["Phase"] != "managed" and i)(info()), 0.5)
+    orders, looks, start = i["Orders"], 0, time.monotonic()
+    while i["Phase"] != "managed":
+        equal(i["Orders"], orders, "orders")
+        equal(i["Managed"], True, "by its metadata managed")
+        heat = hmvctl("heat", NAME, "--json", code=None)    # 10 until QEMU's extension has been asked again
+        check(heat.code in (0, 10), f"heat: exit {heat.code}: {heat.err}")
+        i = info()
+        # After a minute it may be tracked without an agent.
+        if time.monotonic() - start < 30 and i["Phase"] != "managed":
+            equal(heat.code == 0 and sum(sum(c["Pages"][1:]) for c in heat.json()), 0, "hot pages")
+            looks += 1
+    check(looks > 2, f"it was looked at {looks} times only before it was managed again")
+    equal(lab("guest", "wait", NAME).code, 0, "waiting for its agent")
+    check(boot_id(NAME) != boot, "it was not reset")
+    run_check()
+    converged()
+
+
+def reset_in_mid_order():
+    """The guest is reset while it carries out an order: managed again from its metadata, and begun anew"""
+    boot = boot_id(NAME)
+    expect_reboot()
+    in_mid_order(f"virsh -q reset {NAME}")
+    begins_anew(boot)
+
+
+def reboots_in_mid_order():
+    """The guest reboots by itself while it moves pages: managed again from its metadata, and begun anew"""
+    boot = boot_id(NAME)
+    expect_reboot()
+    guest(NAME, "systemd-run", "--quiet", "sh", "-c", MID_ORDER + "echo b >/proc/sysrq-trigger")
+    wait_for("it reboots", LONG, lambda: info()["Phase"] != "managed", 0.5)
+    begins_anew(boot)
+
+
 def out_of_memory():
     """The guest runs out of memory, and its kernel ends who took it"""
     def kills():
@@ -225,5 +264,5 @@ def removed():
 if __name__ == "__main__":
     lab("up", timeout=3600)
     sys.exit(main([start, check_can_fail, killed_in_mid_order, paused_in_mid_order, agent_killed_in_mid_order,
-                   agent_hung_in_mid_order, out_of_memory, table_scribbled_on, journal_disk_full, bus_restarted, other_killed,
-                   removed], NAME))
+                   agent_hung_in_mid_order, reset_in_mid_order, reboots_in_mid_order, out_of_memory, table_scribbled_on,
+                   journal_disk_full, bus_restarted, other_killed, removed], NAME))

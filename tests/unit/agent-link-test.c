@@ -226,6 +226,40 @@ static void test_silent_guest_loses_its_order(void **state) {
         agent_link_free(g.link);
 }
 
+/* An answer counts once, and for the order that was asked about; when nothing was asked, for nothing. */
+static void test_answers_twice_and_for_another(void **state) {
+        AgentStatus status;
+        uint64_t id;
+        Guest g;
+
+        setup(&g);
+        make_ready(&g);
+        submit(&g, 7);
+        for (int i = 0; i < 2; i++)
+                reply(&g, "{\"return\":{\"order\":7,\"state\":\"running\",\"promoted\":2}}");
+        wait(&g, 1000);
+        assert_true(sent(&g, "migrate-status"));
+        reply(&g, "{\"return\":{\"order\":6,\"state\":\"done\",\"promoted\":8}}"); /* the one before */
+        assert_int_equal(agent_link_progress(g.link, &id, &status), AGENT_UNDER_WAY);
+        assert_int_equal(status.promoted, 2);
+        wait(&g, 5000);
+        assert_true(sent(&g, "migrate-status"));
+        for (int i = 0; i < 2; i++)
+                reply(&g, "{\"return\":{\"order\":7,\"state\":\"done\",\"promoted\":8}}");
+        assert_int_equal(progress(&g), AGENT_FINISHED);
+        agent_link_forget_order(g.link);
+        reply(&g, "{\"return\":{\"order\":7,\"state\":\"done\",\"promoted\":8}}");
+        assert_int_equal(progress(&g), AGENT_NO_ORDER);
+
+        submit(&g, 8);
+        reply(&g, "{\"return\":{\"order\":7,\"state\":\"done\",\"promoted\":8}}"); /* over already */
+        assert_int_equal(agent_link_progress(g.link, &id, &status), AGENT_UNDER_WAY);
+        assert_int_equal(id, 8);
+        assert_int_equal(status.promoted, 0);
+        assert_int_equal(agent_link_health(g.link), AGENT_READY); /* once may happen */
+        agent_link_free(g.link);
+}
+
 static void test_disconnect(void **state) {
         Guest g;
 
@@ -323,9 +357,11 @@ static void test_full_queue_and_lost_libvirt(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_order),
-                cmocka_unit_test(test_swap_that_is_said), cmocka_unit_test(test_pace),
+                cmocka_unit_test(test_swap_that_is_said),
+                cmocka_unit_test(test_pace),
                 cmocka_unit_test(test_garbage_backs_off_and_recovers),
                 cmocka_unit_test(test_silent_guest_loses_its_order),
+                cmocka_unit_test(test_answers_twice_and_for_another),
                 cmocka_unit_test(test_disconnect),
                 cmocka_unit_test(test_unmanage_cancels_then_releases),
                 cmocka_unit_test(test_stock_agent),
