@@ -147,7 +147,8 @@ def modelled_rate(instructions, nodes, seconds, units_per_s, part):
 
 def figures(run, samples, host_moved, meters, rates, writes_slow_meanwhile, pages, parts):
     """All figures of one run. samples, meters and rates (units per second): by the windows' names; host_moved: pages that the
-    host's kernel moved since the start, and in the first window; pages: of the guest, (node, loads, stores); parts: what slow memory may be, ((ns, ns), (ns, ns))."""
+    host's kernel moved since the start, and in the first window; writes_slow_meanwhile: in the first window,
+    and since the start; pages: of the guest, (node, loads, stores); parts: what slow memory may be, ((ns, ns), (ns, ns))."""
     plain, metered = meters['plain'], meters['metered']
     plain_rate, metered_rate = rates['plain'], rates['metered']
     units = metered_rate and metered_rate * metered['seconds']
@@ -178,7 +179,7 @@ def figures(run, samples, host_moved, meters, rates, writes_slow_meanwhile, page
     }
     if run['competitor'] != 'host':     # of one node only
         out.update(hot_on_dram_at_start=hot_share(start), hot_on_dram=hot_share(end), writes_slow_at_start=writes_slow(start),
-                   writes_slow_at_end=writes_slow(end), writes_slow=writes_slow_meanwhile, arrivals_s=arrivals(start, end))
+                   writes_slow_at_end=writes_slow(end), writes_slow=writes_slow_meanwhile[0], writes_slow_since_start=writes_slow_meanwhile[1], arrivals_s=arrivals(start, end))
     for name, part in parts.items():
         out['units_per_s_' + name] = rates.get(name)
         out['modelled_units_per_s_' + name] = modelled_rate(out['instructions_per_unit'], metered['nodes'], metered['seconds'],
@@ -228,7 +229,8 @@ def record(folder):
     windows = {n: load(n + '-window.json') for n in ('plain', 'metered', *run['parts'])}
     host_moved = [asked['plain-after']['host_moved'] - asked[n]['host_moved'] for n in ('start', 'plain-before')]
     out = figures(run, {n: s['guest'] for n, s in asked.items()}, host_moved, {n: load(n + '-meter.json') for n in windows},
-                  {n: rate(log, w, offset) for n, w in windows.items()}, writes_slow_within(log, windows['plain'], offset), pages,
+                  {n: rate(log, w, offset) for n, w in windows.items()},
+                  [writes_slow_within(log, w, offset) for w in (windows['plain'], [asked['start']['asked_ms'][0], windows['plain'][1]])], pages,
                   {n: part for n, part in parts_read(PARTS.read_text()).items() if n in run['parts']})
     seconds = (asked['plain-after']['asked_ms'][0] - asked['plain-before']['asked_ms'][0]) / 1000
     out.update(daemon_figures(load('plain-before-daemon.json'), load('plain-after-daemon.json'), seconds,

@@ -26,6 +26,7 @@ MEMORY = [
     ('slow_share', 'of all stores', '{:.1%}', True),
     ('guest_slow_share', "of the guest's", '{:.1%}', True),
     ('writes_slow', 'own writes to slow', '{:.1%}', True),
+    ('writes_slow_since_start', '... since the start', '{:.1%}', True),
     ('hot_on_dram', 'hot set on DRAM', '{:.0%}', False),
     ('pages_moved', 'pages moved', '{:.0f}', True),
     ('moved_per_useful', 'moved per useful', '{:.1f}', True),
@@ -229,7 +230,7 @@ def bars(records, workloads, competitors, key):
 HOW = """Median (least to greatest) of the repetitions, which took turns; every competitor had the same warm-up and the same windows.
 In the first window only instructions are counted, and everybody goes on moving pages: work, host instructions, gaps between 10 ms ticks
 and own writes to slow are of this one, the last being which share of the workload's own writes went to slow memory, by pages drawn each
-second. Then nobody moves pages any more, as the machine gets several times slower and whatever goes by the clock would weigh as many times
+second; and the same since the start of the work, which tells more where the hot set moves. Then nobody moves pages any more, as the machine gets several times slower and whatever goes by the clock would weigh as many times
 more, and every access is counted: stores, loads and write-backs are of the whole host on the slow node, per unit of work, with the
 pages where they were by then. "By copies": what moving pages itself stored to slow memory per unit of work in the first window, at 512
 stores for every second page moved. "Of the guest's" is the part of the stores to the guest's own pages that went to slow memory.
