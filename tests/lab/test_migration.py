@@ -296,7 +296,7 @@ def is_copied_once():
     """All of the memory has been sent, or soon will be: what is lost of what is written now is not made good by chance."""
     out = at(FIRST, "virsh", "domjobinfo", NAME, check=False).out
     left = re.search(r"Memory remaining: +([0-9.]+) MiB", out)
-    return not out or (left and float(left[1]) < 64) or re.search(r"Iteration: +([2-9]|1\d)", out)
+    return not out or (left and float(left[1]) < 128) or re.search(r"Iteration: +([2-9]|1\d)", out)
 
 
 def lose_pages():
