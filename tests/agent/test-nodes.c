@@ -122,10 +122,13 @@ static void test_room(void **state) {
                 char text[512];
 
                 snprintf(text, sizeof(text),
-                         "Node 0, zone      DMA\n  pages free     %u\n        high     284\n        managed  3840\n"
+                         "Node 0, zone      DMA\n  pages free     %u\n        high     284\n        managed "
+                         " 3840\n"
                          "        protection: (0, 235, 235, 235, 235)\n"
-                         "Node 0, zone    DMA32\n  pages free     3444\n        high     4488\n        managed  60237\n"
-                         "        protection: (0, 0, 0, 0, 0)\n", i == 0 ? 447 : 529);
+                         "Node 0, zone    DMA32\n  pages free     3444\n        high     4488\n        "
+                         "managed  60237\n"
+                         "        protection: (0, 0, 0, 0, 0)\n",
+                         i == 0 ? 447 : 529);
                 put(t, "proc/zoneinfo", text);
                 assert_int_equal(node_room_read(t->fd, 0, &room), 0);
                 assert_int_equal(room, i == 0 ? -1044 : -1034);
