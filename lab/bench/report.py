@@ -293,10 +293,12 @@ PLOTS = [('slow-stores', 'slow_stores_and_copies_per_unit', 'slow stores per uni
 
 
 def plot_script(records, key, title, out):
-    """Bars for each workload, relative to static; the script for gnuplot."""
+    """Bars for each workload, relative to static; the script for gnuplot, or None where there is nothing to be drawn."""
     competitors = ordered(r['competitor'] for r in records if not r['competitor'].startswith('planted'))
     workloads = [w for w in ordered(r['workload'] for r in records) if w != 'planted']
     lines = ['$data << END', 'workload ' + ' '.join(competitors)]
+    if all(against(records, w, c, key) is None for w in workloads for c in competitors):
+        return None     # no run under static, or none that has this figure
     for w in workloads:
         ratios = (against(records, w, c, key) for c in competitors)
         lines.append(w + ' ' + ' '.join('?' if r is None else f'{r:.4f}' for r in ratios))
@@ -312,8 +314,9 @@ def write_report(folder):
     text = '\n'.join(report(records, machine, *offline(folder))) + '\n'
     if shutil.which('gnuplot'):
         for name, key, title in PLOTS:
-            if any(r.get(key) is not None for r in records):
-                subprocess.run(['gnuplot'], input=plot_script(records, key, title, folder / (name + '.png')), text=True, check=True)
+            script = plot_script(records, key, title, folder / (name + '.png'))
+            if script:
+                subprocess.run(['gnuplot'], input=script, text=True, check=True)
                 text += f'\n![{title}]({name}.png)\n'
     else:
         print('hmvlab: no plots: gnuplot is not installed (Debian: gnuplot-nox)', file=sys.stderr)

@@ -183,6 +183,7 @@ class Report(unittest.TestCase):
     def test_plots(self):
         script = report.plot_script([rec('skewed', 'static'), rec('skewed', 'tpp', units_per_s=50.0), rec('idle', 'static')] + planted(),
                                    'units_per_s', 'work', 'x.png')
+        self.assertIsNone(report.plot_script([rec('skewed', 'tpp')], 'units_per_s', 'work', 'x.png'))
         self.assertIn('workload static tpp\nskewed 1.0000 0.5000\nidle 1.0000 ?\nEND', script)
 
     def test_bars(self):
