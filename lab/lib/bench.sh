@@ -2,7 +2,7 @@
 #
 # The benchmark: the same work under each competitor, in one booted guest, in interleaved repetitions. This file drives;
 # bench/hmv-bench acts in the guest, bench/bench.py computes the figures of a run,
-# bench/report.py those of all. Owns one guest, $bench_guest, and the folder of a run.
+# bench/report.py those of all. Owns two guests, $bench_guest and $bench_plain_guest, and the folder of a run.
 
 bench_guest=hmvbench
 bench_plain_guest=hmvbench-plain # of one node, for what the host's own kernel can do
@@ -97,10 +97,14 @@ bench_manage() {
         done
 }
 
+bench_unmanage() {
+        host_exec sh -c "! systemctl -q is-active hmvisord || { hmvctl unmanage $bench_guest; systemctl stop hmvisord; }" >&2
+}
+
 # Undoes the last competitor, and fails if anything of it is left; then sets the next one.
 bench_switch() {
         local settings
-        host_exec sh -c "! systemctl -q is-active hmvisord || { hmvctl unmanage $bench_guest; systemctl stop hmvisord; }" >&2
+        bench_unmanage
         bench_host_tiering off
         [ "$(bench_current)" = "$bench_guest" ] || bench_in_guest hmv-bench set static >/dev/null # nothing of it runs on
         case $1 in
@@ -169,9 +173,7 @@ bench_record() {
 # While accesses are counted the machine is several times slower, and whatever goes by the clock would weigh as many
 # times more. So nobody moves pages then: what is counted is the place that they have reached.
 bench_freeze() {
-        case $1 in
-        *hmvisor) host_exec sh -c "hmvctl unmanage $bench_guest; systemctl stop hmvisord" >&2 ;;
-        esac
+        bench_unmanage
         host_exec sh -c 'echo 0 >/proc/sys/kernel/numa_balancing; echo false >/sys/kernel/mm/numa/demotion_enabled'
         bench_in_guest hmv-bench freeze
 }
@@ -183,7 +185,7 @@ bench_windows() {
         meter_switch instructions
         bench_window plain "$bench_window"
         bench_sample plain-after
-        bench_freeze "$bench_competitor"
+        bench_freeze
         meter_switch all
         meter_read --frames "$bench_dir/before.frames"
         bench_window metered "$bench_window"
@@ -375,6 +377,7 @@ verb_bench() {
         guest_sync_tool
         bench_reuse=$bench_keep
         : >"$bench_records"
+        rm -rf "$bench_out/traces"
         trap bench_cleanup EXIT
         bench_start_guest
         bench_machine

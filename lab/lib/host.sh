@@ -62,7 +62,6 @@ host_arguments() {
                 -object rng-random,id=rng,filename=/dev/urandom -device virtio-rng-pci,rng=rng
                 -nodefaults -display none -no-reboot
                 -serial "file:$host_console"
-                -qmp "unix:$state_dir/qmp.sock,server=on,wait=off"
                 -pidfile "$host_pidfile" -daemonize
         )
         host_args+=($(meter_arguments))
@@ -102,7 +101,7 @@ host_start() {
         mkdir -p "$state_dir" "$cache_dir/overlays"
         chmod 700 "$state_dir"
         # what an emulator that was killed left behind says nothing of this one
-        rm -f "$state_dir"/{ssh.sock,qmp.sock,port,meter,tool.key} "$host_pidfile" "$host_console"
+        rm -f "$state_dir"/{ssh.sock,port,meter,tool.key} "$host_pidfile" "$host_console"
         qemu-img create -q -f qcow2 -F raw -b "$image/disk.raw" "$host_overlay"
         port=$(host_free_port)
         echo "$port" >"$state_dir/port"
@@ -130,7 +129,7 @@ host_stop() {
                 done
                 if pid=$(host_pid); then kill -9 "$pid"; fi
         fi
-        rm -f "$host_overlay" "$host_pidfile" "$state_dir"/{qmp.sock,ssh.sock,port,meter,tool.key}
+        rm -f "$host_overlay" "$host_pidfile" "$state_dir"/{ssh.sock,port,meter,tool.key}
         rm -rf "$meter_tools"
 }
 
