@@ -29,6 +29,7 @@
 #include "manager.h"
 
 #define BEAT_USEC (250 * USEC_PER_MSEC)
+#define CALM_BEAT_USEC USEC_PER_SEC /* while nobody's answer is waited for */
 #define STOP_USEC (10 * USEC_PER_SEC)
 #define DECISIONS_KEPT 64
 #define EXPLAIN_TEXT_MAX 256
@@ -141,6 +142,7 @@ struct Domain {
         size_t n_decisions;            /* ever; the last ones are kept */
         char mover[16];
         usec_t counters_told;
+        uint64_t counters_sum;         /* of those told */
         usec_t order_sent;             /* of the last order */
         DomainMetrics metrics;
 };

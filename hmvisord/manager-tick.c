@@ -228,31 +228,50 @@ static int on_epoch(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_source_set_enabled(s, m->stopping ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
 }
 
-static void domain_beat(Domain *d, usec_t now) {
-        Manager *m = d->manager;
+/* They only grow: as long as their sum stays the same, none has changed. */
+static uint64_t counters_sum(const Domain *d) {
+        const HotnessStatus *s = source_status(d->source);
+        DomainTotals t = {};
 
+        (void) core_get_totals(d->manager->core, d->key, &t);
+        return t.epochs + t.orders + t.failed_orders + (s ? s->epochs + s->dropped + s->cost_ns : 0);
+}
+
+static void domain_tell_counters(Domain *d, usec_t now) {
+        Manager *m = d->manager;
+        uint64_t sum;
+
+        if (!m->hooks.counters_changed || now < d->counters_told + COUNTERS_USEC)
+                return;
+        sum = counters_sum(d);
+        if (sum == d->counters_sum)
+                return;
+        d->counters_told = now;
+        d->counters_sum = sum;
+        m->hooks.counters_changed(d->uuid, m->hooks.userdata);
+}
+
+/* Returns when the next one is due. */
+static usec_t domain_beat(Domain *d, usec_t now) {
         source_renew(d->source, now);
-        if (m->connected) {
+        if (d->manager->connected) {
                 source_run(d->source, now);
                 agent_link_run(d->agent, now);
         }
         domain_evaluate(d);
-        if (now >= d->counters_told + COUNTERS_USEC) {
-                d->counters_told = now;
-                if (m->hooks.counters_changed)
-                        m->hooks.counters_changed(d->uuid, m->hooks.userdata);
-        }
+        domain_tell_counters(d, now);
+        return source_is_calm(d->source) && agent_link_is_calm(d->agent) ? CALM_BEAT_USEC : BEAT_USEC;
 }
 
 static int on_beat(sd_event_source *s, uint64_t usec, void *userdata) {
         Manager *m = userdata;
-        usec_t now = manager_now(m);
+        usec_t now = manager_now(m), pause = m->stopping ? BEAT_USEC : CALM_BEAT_USEC;
         bool stopped = true, needed = m->stopping;
         Domain *d, *tmp;
 
         HASH_ITER(hh, m->domains, d, tmp) {
                 if (d->source) {
-                        domain_beat(d, now);
+                        pause = MIN(pause, domain_beat(d, now));
                         needed = true;
                 }
                 stopped = stopped && domain_is_stopped(d);
@@ -261,7 +280,7 @@ static int on_beat(sd_event_source *s, uint64_t usec, void *userdata) {
                 return sd_event_exit(m->event, 0);
         if (!needed)
                 return sd_event_source_set_enabled(s, SD_EVENT_OFF);
-        (void) sd_event_source_set_time(s, now + BEAT_USEC);
+        (void) sd_event_source_set_time(s, now + pause);
         return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
@@ -270,7 +289,7 @@ void manager_tick_wake(Manager *m) {
 
         (void) sd_event_source_get_enabled(m->beat, &enabled);
         if (enabled != SD_EVENT_OFF)
-                return;
+                return;   /* it comes soon enough */
         (void) sd_event_source_set_time(m->beat, manager_now(m));
         (void) sd_event_source_set_enabled(m->beat, SD_EVENT_ONESHOT);
 }

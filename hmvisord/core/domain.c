@@ -229,7 +229,7 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                 }
         }
         tracking_step(&d->tracking, facts->faults_per_sec, sightings, d->sampled ? facts->samples : 0,
-                      facts_pages(facts), now);
+                      heatmap_warm_pages(&d->heatmap), facts_pages(facts), now);
 
         if (d->state != DOMAIN_BUSY)
                 return 0;
@@ -280,6 +280,9 @@ static bool question_ask(const Domain *d, const DomainFacts *facts, PlanQuestion
                 return false;
         q.dram_cell = dram->cell;
         q.dram_pages = dram->size_bytes / PAGE_BYTES;
+        /* At first the coldest frames are its kernel's own, which cannot be moved, and lie together. */
+        if (d->totals.promoted_pages == 0)
+                q.lack_pages = MAX(q.lack_pages, q.dram_pages / DRAM_RESERVE);
         *ret = q;
         return true;
 }
@@ -304,6 +307,16 @@ static Verdict domain_judge(Domain *d, const DomainFacts *facts) {
         return VERDICT_BALANCED;
 }
 
+/* An order ends the turn of tracking, and the guest pays for each end. In the first turn, if it can go on,
+ * only what changes much is ordered at once; the rest with what is learned until then. */
+static bool domain_learns(Domain *d) {
+        bool waits = tracking_goes_on(&d->tracking) && d->totals.promoted_pages == 0 &&
+                     d->plan.gain < d->plan.total_heat / GAIN_AT_ONCE && d->learning_epochs < HEAT_MEMORY;
+
+        d->learning_epochs = waits ? d->learning_epochs + 1 : 0;
+        return waits;
+}
+
 void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret) {
         Decision decision = { .domain = d->domain, .when = now, .verdict = domain_judge(d, facts) };
 
@@ -317,7 +330,10 @@ void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret)
                 decision.hot_dram_pages = d->plan.hot_dram_pages;
                 decision.cold_dram_pages = d->plan.cold_dram_pages;
                 d->wants = d->plan.pages >= policy_min_order_pages(&facts->policy);
-                if (d->wants)
+                if (d->wants && domain_learns(d)) {
+                        d->wants = false;
+                        decision.verdict = VERDICT_LEARNING;
+                } else if (d->wants)
                         decision.verdict = VERDICT_RATE_CAPPED; /* until it is granted bytes */
         }
         *ret = decision;

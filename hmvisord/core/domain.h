@@ -17,6 +17,7 @@
         (60 * USEC_PER_SEC) /* several times the longest deadline that orders are sent with */
 #define BACKOFF_MAX 6       /* doublings: at most 64 times the usual pause */
 #define HEAT_KEEPS_USEC (300 * USEC_PER_SEC) /* without new samples: tracking seldom rests for longer */
+#define GAIN_AT_ONCE 16 /* what brings one part in so many of all heat to DRAM does not wait */
 #define LACK_FACTOR 4       /* of demotions for each promotion that lacked room, the next time */
 #define BAR_EPOCHS 60       /* pages that a guest would or could not move are asked for again after */
 
@@ -46,6 +47,7 @@ typedef struct Domain {
         usec_t ordered_at;
         uint8_t least_heat;       /* of the pages it promotes */
         uint64_t epochs_left;     /* while DOMAIN_SETTLING */
+        unsigned learning_epochs; /* for which an order has waited until tracking has to rest */
         unsigned backoff;         /* doublings of the pause after an order */
         uint64_t bar_epochs_left; /* until barred pages may be asked for again */
         uint64_t stuck_pages;     /* cold DRAM pages that the guest could not move */

@@ -14,6 +14,7 @@ const char *verdict_to_string(Verdict v) {
                 [VERDICT_NO_AGENT] = "no-agent",       [VERDICT_BUSY] = "busy",
                 [VERDICT_SETTLING] = "settling",       [VERDICT_BALANCED] = "balanced",
                 [VERDICT_RATE_CAPPED] = "rate-capped", [VERDICT_NO_TIERS] = "no-tiers",
+                [VERDICT_LEARNING] = "learning",
         };
 
         return (unsigned) v < _VERDICT_MAX ? names[v] : "unknown";
@@ -59,6 +60,11 @@ int decision_describe(const Decision *d, char *buf, size_t size) {
                                 d->order);
         case VERDICT_SETTLING:
                 return snprintf(buf, size, "promoted nothing yet: the last order just ended, heat settles");
+        case VERDICT_LEARNING:
+                return snprintf(buf, size,
+                                "promoted nothing yet: tracking, which an order would end, goes on first "
+                                "(%" PRIu64 " pages on slow memory are hot)",
+                                d->hot_slow_pages);
         case VERDICT_NO_TIERS:
                 return snprintf(
                         buf, size,
@@ -75,7 +81,8 @@ int decision_describe(const Decision *d, char *buf, size_t size) {
 void decision_note_balance(const Decision *d, usec_t *since, Decision *then) {
         uint64_t little = d->hot_dram_pages / BALANCE_PART;
 
-        if (d->verdict == VERDICT_BUSY || d->verdict == VERDICT_SETTLING || d->verdict == VERDICT_NO_SAMPLES)
+        if (d->verdict == VERDICT_BUSY || d->verdict == VERDICT_SETTLING ||
+            d->verdict == VERDICT_LEARNING || d->verdict == VERDICT_NO_SAMPLES)
                 return;
         if (d->verdict != VERDICT_BALANCED && (d->verdict != VERDICT_ORDERED || d->promote_pages > little))
                 *since = 0;

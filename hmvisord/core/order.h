@@ -45,6 +45,7 @@ typedef enum Verdict {
         VERDICT_NO_AGENT,
         VERDICT_BUSY,        /* an order is under way */
         VERDICT_SETTLING,    /* just after an order */
+        VERDICT_LEARNING,    /* tracking, which an order would end, goes on first */
         VERDICT_BALANCED,    /* nothing hot outside DRAM that is worth its move */
         VERDICT_RATE_CAPPED, /* candidates wait for the rate cap */
         VERDICT_NO_TIERS,    /* no DRAM cell or no slow cell */

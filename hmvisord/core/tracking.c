@@ -19,26 +19,25 @@ static uint64_t cost_of_samples(uint64_t sightings) {
 }
 
 /* Switched off, tracking leaves all pages protected that were not written since the last sample, and each
- * costs a fault when it is written: those that were found written, and as many again that are written less
- * often. Huge pages were split; each is put together upon its first access. */
-static uint64_t cost_of_stop(uint64_t sightings_per_sample, uint64_t n_pages) {
-        return 2 * sightings_per_sample + n_pages / PAGES_PER_HUGE_PAGE;
+ * costs a fault when it is written: in time, all that have been found written so far. Huge pages were split;
+ * each is put together upon its first access. */
+static int64_t cost_of_stop(uint64_t warm_pages, uint64_t n_pages) {
+        return fault_usec(MIN(warm_pages, SIGHTINGS_MAX / 2) + n_pages / PAGES_PER_HUGE_PAGE);
 }
 
 static void tracking_earn(TrackingBudget *b, uint64_t faults_per_sec, usec_t now) {
-        int64_t most = (int64_t) (faults_per_sec * TRACKING_BURST_USEC);
-
+        b->most_fault_usec = (int64_t) (faults_per_sec * TRACKING_BURST_USEC);
         if (!b->started)
-                b->fault_usec = most;
+                b->fault_usec = b->most_fault_usec;
         else if (now > b->last)
                 b->fault_usec += (int64_t) (faults_per_sec * MIN(now - b->last, TRACKING_BURST_USEC));
-        b->fault_usec = MIN(b->fault_usec, most);
+        b->fault_usec = MIN(b->fault_usec, b->most_fault_usec);
         b->last = b->started ? MAX(b->last, now) : now;
         b->started = true;
 }
 
 void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
-                   uint64_t n_pages, usec_t now) {
+                   uint64_t warm_pages, uint64_t n_pages, usec_t now) {
         int64_t spent = 0;
 
         if (faults_per_sec == 0 || faults_per_sec > TRACKING_FAULTS_MAX) {
@@ -48,13 +47,19 @@ void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sighting
         tracking_earn(b, faults_per_sec, now);
         if (samples > 0) {
                 spent = fault_usec(cost_of_samples(sightings));
-                b->sightings_per_sample = MIN(sightings, SIGHTINGS_MAX) / samples;
+                b->stop_fault_usec = cost_of_stop(warm_pages, n_pages);
         } else if (b->on)
-                spent = fault_usec(cost_of_stop(b->sightings_per_sample, n_pages));
+                spent = b->stop_fault_usec;
         b->on = samples > 0;
         b->fault_usec = MAX(b->fault_usec - spent, -INT64_MAX / 2);
 }
 
+/* Each turn costs its end, however short it is: one is worth beginning once as much can be spent on samples.
+ */
 bool tracking_is_affordable(const TrackingBudget *b) {
-        return b->fault_usec >= 0;
+        return b->fault_usec >= (b->on ? 0 : MIN(b->stop_fault_usec, b->most_fault_usec / 2));
+}
+
+bool tracking_goes_on(const TrackingBudget *b) {
+        return b->on && tracking_is_affordable(b);
 }

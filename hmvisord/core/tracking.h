@@ -5,7 +5,7 @@
  *
  * With tracking on, a page's first write after each sample is a fault. What that comes to is known only
  * afterwards, so that the budget may go into debt; then tracking rests until the debt is paid. Over any long
- * time the guest thus has as many faults a second as it may have, in short turns.
+ * time the guest thus has as many faults a second as it may have, in turns.
  */
 #pragma once
 
@@ -15,7 +15,8 @@
  */
 typedef struct TrackingBudget {
         int64_t fault_usec; /* faults that may still be spent, times USEC_PER_SEC; below 0: a debt */
-        uint64_t sightings_per_sample; /* of the last epoch with samples */
+        int64_t most_fault_usec;       /* of them, however long nothing is spent */
+        int64_t stop_fault_usec;       /* what the end of this turn will cost, or that of the last one did */
         usec_t last;
         bool started, on; /* on: the last epoch had samples */
 } TrackingBudget;
@@ -24,9 +25,13 @@ typedef struct TrackingBudget {
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
 /* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of a
- * guest of n_pages. faults_per_sec is what the guest may have from now on; 0: no limit. */
+ * guest of n_pages; warm_pages of them are written now and then. faults_per_sec is what the guest may have
+ * from now on; 0: no limit. */
 void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
-                   uint64_t n_pages, usec_t now);
+                   uint64_t warm_pages, uint64_t n_pages, usec_t now);
 
 /* Whether tracking may go on, or begin again. */
 bool tracking_is_affordable(const TrackingBudget *b);
+
+/* Whether a turn is under way that may go on, and whose end is to be paid for. */
+bool tracking_goes_on(const TrackingBudget *b);

@@ -361,6 +361,12 @@ bool agent_link_is_idle(const AgentLink *l) {
         return l->under_way == REQUEST_NONE && !l->may_hold && !order_is_open(l);
 }
 
+bool agent_link_is_calm(const AgentLink *l) {
+        if (l->under_way != REQUEST_NONE || order_is_open(l))
+                return false;
+        return !l->connected || l->frozen || (l->answered && l->prepared_manage == l->manage);
+}
+
 int agent_link_submit(AgentLink *l, AgentOrder *order, usec_t now) {
         _cleanup_free_ char *text = NULL;
         int r;

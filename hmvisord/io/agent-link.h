@@ -48,6 +48,8 @@ typedef struct AgentSwap {
 } AgentSwap;
 AgentSwap agent_link_swap(const AgentLink *l);
 bool agent_link_is_idle(const AgentLink *l);                /* nothing under way and nothing to undo */
+/* No answer is waited for, and nothing is to be asked at once. */
+bool agent_link_is_calm(const AgentLink *l);
 bool agent_link_answers(const AgentLink *l);                /* it did the last time, so it may now */
 /* May the guest still be changed by us (prepared with manage = true, or that was asked and not answered)? */
 bool agent_link_holds_guest(const AgentLink *l);

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #define QUERY_USEC (2 * USEC_PER_SEC)
+#define QUERY_CALM_USEC (10 * USEC_PER_SEC) /* while it tracks: the table's header has what is urgent */
 #define RETRY_USEC (10 * USEC_PER_SEC)      /* after a failure; then doubled up to the next */
 #define RETRY_MAX_USEC (300 * USEC_PER_SEC)
 #define RECONNECT_USEC USEC_PER_SEC
@@ -277,6 +278,8 @@ static void on_status(Source *s, Request asked, usec_t now) {
                 s->health = SOURCE_TRACKING;
                 s->outcome = (Outcome){};
                 s->retry_usec = RETRY_USEC;
+                if (asked == REQUEST_QUERY && s->strange == 0)
+                        s->next_usec = now + QUERY_CALM_USEC;
         }
         if (s->map)
                 ranges_take(s, asked);
@@ -331,6 +334,11 @@ const Outcome *source_outcome(const Source *s) {
 
 const HotnessStatus *source_status(const Source *s) {
         return s->have_status ? &s->status : NULL;
+}
+
+bool source_is_calm(const Source *s) {
+        return s->under_way == REQUEST_NONE && !s->requery && !s->stopping &&
+               (s->next == REQUEST_QUERY || s->health == SOURCE_FAILED);
 }
 
 void source_hold(Source *s) {

@@ -55,6 +55,9 @@ SourceHealth source_health(const Source *s);
 const Outcome *source_outcome(const Source *s);     /* why it failed or is blocked */
 const HotnessStatus *source_status(const Source *s); /* of the last answer; NULL before the first */
 
+/* Nothing was sent that is not answered yet, nor is anything to be sent soon. */
+bool source_is_calm(const Source *s);
+
 /* Reading the counters, in this order. hold: no samples from now on. busy: one is still being added, ask
  * again (bounded by the caller). collect: the ranges of this epoch and the samples behind them; 0 samples
  * when there is nothing new or the table changed under us. release: with clear, the counters start at 0
