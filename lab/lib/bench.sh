@@ -8,7 +8,7 @@ bench_guest=hmvbench
 bench_plain_guest=hmvbench-plain # of one node, for what the host's own kernel can do
 bench_share=25               # per cent of the guest's memory that is DRAM
 bench_memory=1024            # MiB of the guest
-bench_warmup=120             # seconds that a competitor has to place pages, before ...
+bench_warmup=180             # seconds that a competitor has to place pages, before ...
 bench_window=40              # ... each of two windows: one that only counts instructions, one that counts all accesses; half
                              # as long for each of bench/parts
 bench_repeat=3
@@ -320,7 +320,7 @@ bench_options() {
         while [ $# -gt 0 ]; do
                 case $1 in
                 --quick)
-                        bench_warmup=90 bench_window=20 bench_repeat=1 bench_workloads=moving,skewed bench_competitors=static,tpp,hmvisor
+                        bench_window=20 bench_repeat=1 bench_workloads=moving,skewed bench_competitors=static,tpp,hmvisor
                         shift
                         continue
                         ;;
