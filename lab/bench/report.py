@@ -3,7 +3,8 @@
 """The benchmark's report, from the records of its runs.
 
     report.py line            a record on standard input, as a line for a person
-    report.py FOLDER          report.md and plots from FOLDER/records.jsonl; exit status 1 when the harness failed its own check
+    report.py FOLDER [OLDER]  report.md and plots from FOLDER/records.jsonl, with hmvisor's figures in the folder of an older run;
+                              exit status 1 when the harness failed its own check
 
 It leaves nothing out: a figure that is missing is a dash.
 """
@@ -44,6 +45,8 @@ SPEED = [
 ]
 PEERS = ('tpp', 'damon', 'host')        # CMQ is compared offline
 NOTHING_TO_GAIN = ('sort', 'compile', 'idle')
+MAIN_SHARE = 25         # per cent of DRAM of the goals
+CHANGED = ('slow_stores_and_copies_per_unit', 'writes_slow', 'writes_slow_since_start', 'units_per_s', 'instructions_per_unit', 'gap_longest_ms')
 
 
 def spread(records, key):
@@ -227,6 +230,33 @@ def bars(records, workloads, competitors, key):
                 yield f"{w if i == 0 else '':<10}{c:<14}{drawn.ljust(BAR)[:BAR]}|{drawn[BAR:]} {ratio:.2f}"
 
 
+def changes_table(records, before):
+    """hmvisor before and after, where both were measured."""
+    titles = {key: (title, form) for key, title, form, _ in MEMORY + SPEED}
+    titles['slow_stores_and_copies_per_unit'] = ('slow stores, copies too', '{:.3g}')
+    yield '| workload | ' + ' | '.join(titles[key][0] for key in CHANGED) + ' |'
+    yield '| --- |' + ' --- |' * len(CHANGED)
+    for w in ordered(r['workload'] for r in records):
+        old, new = (select(rs, w, 'hmvisor') for rs in (before, records))
+        if old and new:
+            yield f'| {w} | ' + ' | '.join(f'{show(titles[k][1], spread(old, k))} → {show(titles[k][1], spread(new, k))}' for k in CHANGED) + ' |'
+
+
+def sections(records, competitors, share):
+    """Each workload, with one share of DRAM; share: what is said of it in the title."""
+    for w in ordered(r['workload'] for r in records):
+        yield from ('', f'## {w}{share}', '')
+        yield from table_of(records, w, competitors, MEMORY)
+        yield ''
+        yield from table_of(records, w, competitors, SPEED)
+        yield ''
+        yield from verdict_of(records, w, competitors)
+
+
+def of_share(records, share):
+    return [r for r in records if r.get('dram_share') == share and r['workload'] != 'planted']
+
+
 HOW = """Median (least to greatest) of the repetitions, which took turns; every competitor had the same warm-up and the same windows.
 In the first window only instructions are counted, and everybody goes on moving pages: work, host instructions, gaps between 10 ms ticks
 and own writes to slow are of this one, the last being which share of the workload's own writes went to slow memory, by pages drawn each
@@ -247,27 +277,28 @@ What this cannot show: hardware's speed. All is emulated, and an overhead is lar
 two emulated levels of virtualization. There is no PML and no PEBS."""
 
 
-def report(records, machine, tick=(), place=()):
+def report(records, machine, tick=(), place=(), before=()):
     competitors = ordered(r['competitor'] for r in records if not r['competitor'].startswith('planted'))
     workloads = ordered(r['workload'] for r in records if r['workload'] != 'planted')
+    shares = ordered(r.get('dram_share') for r in records if r['workload'] != 'planted')
+    share = MAIN_SHARE if MAIN_SHARE in shares else shares[0] if shares else None
+    mine = of_share(records, share)
     yield f"# Benchmark of {machine.get('date', '?')}"
     yield ''
     yield (f"Commit {machine.get('commit')}, {machine.get('hmvisor')}. One lab host (emulated by {machine.get('qemu')}, on {machine.get('cpus')} CPUs), in it "
-           f"{', '.join(machine.get('host', []))}; one guest of {machine.get('memory_mib')} MiB, {machine.get('dram_share')}% of it DRAM, kernel {machine.get('guest_kernel')}.")
+           f"{', '.join(machine.get('host', []))}; a guest of {machine.get('memory_mib')} MiB, {share}% of it DRAM where nothing else is said, kernel {machine.get('guest_kernel')}.")
     yield ''
     yield f'The harness checks itself: {self_check(records)[1]}.'
     yield from ('', '## Goals', '')
-    yield from goals(records, workloads, tick)
+    yield from goals(mine, workloads, tick)
     yield from ('', '## Stores to slow memory per unit of work, copies too, static = 1', '', '```')
-    yield from bars(records, workloads, competitors, 'slow_stores_and_copies_per_unit')
+    yield from bars(mine, workloads, competitors, 'slow_stores_and_copies_per_unit')
     yield '```'
-    for w in workloads:
-        yield from ('', f'## {w}', '')
-        yield from table_of(records, w, competitors, MEMORY)
-        yield ''
-        yield from table_of(records, w, competitors, SPEED)
-        yield ''
-        yield from verdict_of(records, w, competitors)
+    if before:
+        yield from ('', f"## hmvisor before ({', '.join(ordered(r.get('commit', '?') for r in before))}) and after", '')
+        yield from changes_table(mine, of_share(before, share))
+    for s in [share, *(s for s in shares if s != share)]:
+        yield from sections(of_share(records, s), competitors, '' if s == share else f', {s}% DRAM')
     daemon = [r for r in records if r.get('daemon_cpu_percent') is not None]
     if daemon:
         yield from ('', '## The daemon', '')
@@ -281,7 +312,7 @@ def report(records, machine, tick=(), place=()):
                     'Stores to slow memory, copies of moved pages not counted, as a part of those of static first touch.', '')
         yield from place_table(place)
     yield from ('', '## How to read this', '', HOW.format(cache=machine.get('cache')))
-    missing = [f'{w}/{c}' for w in workloads for c in competitors if not select(records, w, c)]
+    missing = [f'{w}/{c}' for w in workloads for c in competitors if not select(mine, w, c)]
     if missing:
         yield from ('', 'Not measured: ' + ', '.join(missing) + '.')
 
@@ -308,13 +339,17 @@ def plot_script(records, key, title, out):
     return '\n'.join(lines) + '\n'
 
 
-def write_report(folder):
-    records = [json.loads(line) for line in (folder / 'records.jsonl').read_text().splitlines()]
+def records_of(folder):
+    return [json.loads(line) for line in (folder / 'records.jsonl').read_text().splitlines()]
+
+
+def write_report(folder, older=None):
+    records = records_of(folder)
     machine = json.loads((folder / 'machine.json').read_text())
-    text = '\n'.join(report(records, machine, *offline(folder))) + '\n'
+    text = '\n'.join(report(records, machine, *offline(folder), records_of(older) if older else ())) + '\n'
     if shutil.which('gnuplot'):
         for name, key, title in PLOTS:
-            script = plot_script(records, key, title, folder / (name + '.png'))
+            script = plot_script([r for r in records if r.get('dram_share') == MAIN_SHARE] or records, key, title, folder / (name + '.png'))
             if script:
                 subprocess.run(['gnuplot'], input=script, text=True, check=True)
                 text += f'\n![{title}]({name}.png)\n'
@@ -330,8 +365,8 @@ def main(argv):
         r = json.load(sys.stdin)
         print('  ' + ', '.join(f'{title} {form.format(r[key])}' for key, title, form, _ in MEMORY + SPEED if r.get(key) is not None))
         return 0
-    if len(argv) == 1:
-        return write_report(pathlib.Path(argv[0]))
+    if len(argv) in (1, 2):
+        return write_report(*map(pathlib.Path, argv))
     print(__doc__, file=sys.stderr)
     return 2
 

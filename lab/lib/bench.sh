@@ -6,7 +6,7 @@
 
 bench_guest=hmvbench
 bench_plain_guest=hmvbench-plain # of one node, for what the host's own kernel can do
-bench_share=25               # per cent of the guest's memory that is DRAM
+bench_shares=25              # per cent of the guest's memory that are DRAM: a guest for each
 bench_memory=1024            # MiB of the guest
 bench_warmup=180             # seconds that a competitor has to place pages, before ...
 bench_window=40              # ... each of two windows: one that only counts instructions, one that counts all accesses; half
@@ -190,7 +190,7 @@ bench_windows() {
         meter_read --frames "$bench_dir/before.frames"
         bench_window metered "$bench_window"
         meter_read --frames "$bench_dir/after.frames"
-        [ "$bench_trace" = 0 ] || [ "$bench_competitor" != static ] || bench_record
+        [ "$bench_trace" = 0 ] || [ "$bench_competitor" != static ] || [ "$bench_share" != "${bench_shares%%,*}" ] || bench_record
         for part in ${bench_parts//,/ }; do
                 meter_read --delays "$(bench_delays "$part")"
                 meter_switch delayed
@@ -215,10 +215,10 @@ bench_pagemap() {
 bench_run() {
         local workload=$1 competitor=$2 repetition=$3 seed=$((bench_seed + $3 - 1)) command warmup=$bench_warmup
         bench_competitor=$2
-        bench_dir=$bench_out/runs/$workload-$competitor-$repetition
+        bench_dir=$bench_out/runs/$workload-$bench_share-$competitor-$repetition
         rm -rf "$bench_dir"
         mkdir -p "$bench_dir"
-        step "$workload, $competitor, repetition $repetition"
+        step "$workload, $competitor, repetition $repetition, $bench_share% DRAM"
         bench_switch "$competitor"
         command=$(bench_field "$workload" 3)
         bench_in_guest hmv-bench start "$competitor" ${command//SEED/$seed}
@@ -268,24 +268,36 @@ bench_try() {
 bench_machine() {
         jq -cn --arg date "$(date -u +%Y-%m-%d)" --arg commit "$bench_commit" --arg cpus "$(nproc)" --arg qemu "$(qemu-system-x86_64 --version | head -n 1)" \
                 --arg guest_kernel "$(bench_in_guest uname -r)" --arg host "$(host_exec sh -c 'uname -r; libvirtd --version; qemu-system-x86_64 --version | head -n 1')" \
-                --arg hmvisor "$(host_exec hmvctl --version | head -n 1)" --arg share "$bench_share" --arg memory "$bench_memory" --arg cache "$meter_cache" \
-                '{$date, $commit, $cpus, $qemu, $guest_kernel, host: ($host | split("\n")), $hmvisor, dram_share: ($share | tonumber),
+                --arg hmvisor "$(host_exec hmvctl --version | head -n 1)" --arg shares "$bench_shares" --arg memory "$bench_memory" --arg cache "$meter_cache" \
+                '{$date, $commit, $cpus, $qemu, $guest_kernel, host: ($host | split("\n")), $hmvisor, dram_shares: ($shares | split(",") | map(tonumber)),
                   memory_mib: ($memory | tonumber), $cache}' >"$bench_out/machine.json"
 }
 
 # The order in which competitors run turns by one with each repetition, so that none is always first.
-bench_all() {
+bench_workloads_all() {
         local workload repetition i n competitors
         IFS=, read -ra competitors <<<"$bench_competitors"
         n=${#competitors[@]}
-        bench_try planted planted-bad 1
-        bench_try planted planted-good 1
         for workload in ${bench_workloads//,/ }; do
                 for repetition in $(seq "$bench_repeat"); do
                         for ((i = 0; i < n; i++)); do
                                 bench_try "$workload" "${competitors[(i + repetition - 1) % n]}" "$repetition"
                         done
                 done
+        done
+}
+
+bench_all() {
+        bench_share=${bench_shares%%,*}
+        bench_start_guest
+        bench_machine
+        bench_try planted planted-bad 1
+        bench_try planted planted-good 1
+        bench_workloads_all
+        for bench_share in $(tail -n +2 <<<"${bench_shares//,/$'\n'}"); do
+                bench_reuse=''
+                bench_start_guest
+                bench_workloads_all
         done
 }
 
@@ -297,9 +309,9 @@ bench_offline() {
         [ -e "$bench_out/build/build.ninja" ] || meson setup --buildtype=release "$bench_out/build" "$repo_dir" >&2
         ninja -C "$bench_out/build" tests/sim/core-tick-bench hmvsim/hmvsim >&2
         { "$bench_out/build/tests/sim/core-tick-bench" && "$bench_out/build/tests/sim/core-tick-bench" 1024 512; } >"$bench_out/tick.txt"
-        "$bench_out/build/hmvsim/hmvsim" --json "--dram=$bench_share" --seed="$bench_seed" place >"$bench_out/place.jsonl"
+        "$bench_out/build/hmvsim/hmvsim" --json "--dram=${bench_shares%%,*}" --seed="$bench_seed" place >"$bench_out/place.jsonl"
         for trace in "$bench_out"/traces/*; do
-                [ ! -e "$trace" ] || "$bench_out/build/hmvsim/hmvsim" --json "--dram=$bench_share" place "$trace" >>"$bench_out/place.jsonl"
+                [ ! -e "$trace" ] || "$bench_out/build/hmvsim/hmvsim" --json "--dram=${bench_shares%%,*}" place "$trace" >>"$bench_out/place.jsonl"
         done
 }
 
@@ -338,16 +350,18 @@ bench_options() {
                 --competitor) bench_competitors=$2 ;;
                 --part) bench_parts=$2 ;;
                 --trace) bench_trace=$2 ;;
-                --dram-share) bench_share=$2 ;;
+                --dram-share) bench_shares=$2 ;;
                 --warmup) bench_warmup=$2 ;;
                 --window) bench_window=$2 ;;
                 esac
                 shift 2
         done
-        for w in "$bench_seed" "$bench_repeat" "$bench_share" "$bench_warmup" "$bench_window" "1$bench_trace"; do
+        for w in "$bench_seed" "$bench_repeat" ${bench_shares//,/ } "$bench_warmup" "$bench_window" "1$bench_trace"; do
                 [[ "$w" =~ ^[1-9][0-9]{0,5}$ ]] || usage_error "bench: '$w' is no number above 0"
         done
-        [ "$bench_share" -lt 100 ] || usage_error "bench: --dram-share takes a share below 100 per cent"
+        for w in ${bench_shares//,/ }; do
+                [ "$w" -lt 100 ] || usage_error "bench: --dram-share takes shares below 100 per cent"
+        done
         for w in ${bench_workloads//,/ }; do
                 [ -n "$(bench_field "$w" 3)" ] || usage_error "bench: unknown workload '$w'"
         done
@@ -362,11 +376,11 @@ bench_options() {
         done
 }
 
-# bench --report FOLDER: the report of a run that was made before.
+# bench --report FOLDER [--before FOLDER]: the report of a run that was made before, and beside it hmvisor's figures of an older one.
 verb_bench() {
         bench_json='' bench_keep='' bench_reuse='' bench_failed='' bench_out=$state_dir/bench
-        if [ "${1:-}" = --report ] && [ $# -eq 2 ]; then
-                python3 "$lab_dir/bench/report.py" "$2"
+        if [ "${1:-}" = --report ] && { [ $# -eq 2 ] || { [ $# -eq 4 ] && [ "$3" = --before ]; }; }; then
+                python3 "$lab_dir/bench/report.py" "$2" ${4+"$4"}
                 return
         fi
         bench_options "$@"
@@ -379,8 +393,6 @@ verb_bench() {
         : >"$bench_records"
         rm -rf "$bench_out/traces"
         trap bench_cleanup EXIT
-        bench_start_guest
-        bench_machine
         bench_all
         bench_offline
         python3 "$lab_dir/bench/report.py" "$bench_out"

@@ -180,6 +180,20 @@ class Report(unittest.TestCase):
         tick = [['1 GiB: ratio 1.20; x', ' 1024 GiB: ratio 1.51; x'], ['a ratio 1.50; x']]
         self.assertEqual([list(report.goals([], [], t))[-1].split(' | ')[-1] for t in tick], ['missed |', 'reached |'])
 
+    def test_shares_of_dram_have_sections_of_their_own(self):
+        records = planted() + [rec('skewed', c, slow_stores_and_copies_per_unit=v, dram_share=share)
+                               for share, a, b in ((10, 9.0, 8.0), (25, 4.0, 1.0)) for c, v in (('static', a), ('hmvisor', b))]
+        text = '\n'.join(report.report(records, MACHINE))
+        self.assertLess(text.index('## skewed\n'), text.index('## skewed, 10% DRAM'))
+        self.assertIn('-75.0% slow stores', text)   # of 25%
+        self.assertIn('-11.1% slow stores', text)
+
+    def test_before_and_after(self):
+        old, new = ([rec('skewed', 'hmvisor', slow_stores_and_copies_per_unit=v, commit=c)] for v, c in ((4.0, 'old'), (1.0, 'new')))
+        self.assertIn('| skewed | 4 → 1 | – → – |', '\n'.join(report.report(planted() + new, MACHINE, before=old)))
+        self.assertIn('before (old) and after', '\n'.join(report.report(planted() + new, MACHINE, before=old)))
+        self.assertNotIn('before (', '\n'.join(report.report(planted() + new, MACHINE)))
+
     def test_plots(self):
         script = report.plot_script([rec('skewed', 'static'), rec('skewed', 'tpp', units_per_s=50.0), rec('idle', 'static')] + planted(),
                                    'units_per_s', 'work', 'x.png')
