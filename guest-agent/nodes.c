@@ -17,7 +17,8 @@
 typedef struct Zone {
         int node;
         uint64_t start, spanned, managed;
-        uint64_t free, high, protection;
+        uint64_t free, low, high, protection;
+        uint64_t cached; /* free, too: on the longest of the CPUs' lists */
 } Zone;
 
 /* /proc/zoneinfo as an array. The caller frees it. */
@@ -50,6 +51,10 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
                         continue;
                 if (sscanf(line, " pages free %" SCNu64, &v) == 1)
                         zones[n - 1].free = v;
+                else if (sscanf(line, " count: %" SCNu64, &v) == 1)
+                        zones[n - 1].cached = MAX(zones[n - 1].cached, v);
+                else if (sscanf(line, " low %" SCNu64, &v) == 1)
+                        zones[n - 1].low = v;
                 else if (sscanf(line, " high %" SCNu64, &v) == 1)
                         zones[n - 1].high = v; /* not "high:", which each CPU's list has */
                 else if (sscanf(line, " spanned %" SCNu64, &v) == 1)
@@ -70,6 +75,14 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
         return 0;
 }
 
+/* What a page mover freed lies on a list of its CPU at first, up to thousands of pages, and is found there
+ * again: the kernel looks there once the zone is above its low watermark without it. */
+static int64_t zone_room(const Zone *z) {
+        uint64_t usable = z->free + (z->free >= z->low + z->protection ? z->cached : 0);
+
+        return (int64_t) usable - (int64_t) (z->high + z->protection);
+}
+
 int node_room_read(int root, int node, int64_t *ret_pages) {
         _cleanup_free_ Zone *zones = NULL;
         uint64_t largest = 0;
@@ -81,7 +94,7 @@ int node_room_read(int root, int node, int64_t *ret_pages) {
         if (r < 0)
                 return r;
         for (size_t i = 0; i < n; i++) {
-                int64_t extra = (int64_t) zones[i].free - (int64_t) (zones[i].high + zones[i].protection);
+                int64_t extra = zone_room(&zones[i]);
 
                 if (zones[i].node != node || zones[i].managed == 0)
                         continue;

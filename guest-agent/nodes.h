@@ -31,10 +31,10 @@ int node_map_find(const NodeMap *map, uint64_t pfn);
 bool node_map_has(const NodeMap *map, int node);
 
 /* Pages that the node's zones can give before one falls under its high watermark (and the reserve that it
- * keeps from movable allocations). Asking for more makes DAMON copy pages inside their own node and call it
- * success. What the largest zone lacks counts against what small ones have: what is freed comes from it, and
- * goes there first. Negative: so many pages have to be freed first. Returns 0, -ENXIO (the node has no
- * memory) or -errno. */
+ * keeps from movable allocations), those on a CPU's list of free pages among them. Asking for more makes
+ * DAMON copy pages inside their own node and call it success. What the largest zone lacks counts against
+ * what small ones have: what is freed comes from it, and goes there first. Negative: so many pages have to
+ * be freed first. Returns 0, -ENXIO (the node has no memory) or -errno. */
 int node_room_read(int root, int node, int64_t *ret_pages);
 
 /* The nodes that have memory, ascending, at most max of them. Returns their number or -errno. */
