@@ -94,9 +94,10 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
                 ret->dram[0] -= MIN(in_ranges - q->dram_pages, ret->dram[0]);
         histogram_remove_coldest(ret->dram, q->stuck_pages);
 
-        /* More than two sightings more than the displaced page, whatever the policy: fewer are chance, or
-         * one burst of writes that a sample cut in two. */
-        ret->hysteresis = MAX(q->hysteresis, 2 * once + 1);
+        /* More than one sighting more than the displaced page, whatever the policy: a single one is chance.
+         * (Two may be one burst that a sample cut in two. On traces, a third neither saved nor cost stores;
+         * and where samples are dear, it is long in coming.) */
+        ret->hysteresis = MAX(q->hysteresis, once + 1);
         ret->threshold = q->hot_heat ? MIN(MAX(q->hot_heat, once + 1), HEAT_VALUES - 1U)
                                      : threshold_by_size(ret, q->dram_pages - q->dram_pages / DRAM_RESERVE,
                                                          MAX(once + 1, MIN(ret->hysteresis, 255U)));

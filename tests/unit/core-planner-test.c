@@ -49,8 +49,7 @@ static void test_cold_guest(void **state) {
         assert_int_equal(p.hot_slow_pages, 0);
 }
 
-/* A page seen in one sample is not hot, whatever the policy says; nor in two, between which a burst may lie.
- */
+/* A page seen in one sample is not hot, whatever the policy says; in two it is. */
 static void test_one_sighting(void **state) {
         static const uint32_t samples[] = { 1, 4, 10, 255 };
 
@@ -67,7 +66,7 @@ static void test_one_sighting(void **state) {
                                                  (uint8_t) (2 * heat_of_one_sighting(samples[i])));
                         q.hot_heat = k % 2;
                         plan_compute(&q, &p);
-                        assert_int_equal(p.pages, 0);
+                        assert_int_equal(p.pages, k < 2 ? 0 : 500);
                 }
         }
 }
