@@ -64,7 +64,7 @@ static void teardown(Fixture *f) {
         fake_reset();
 }
 
-/* Real time passes: the beat is 250 ms. */
+/* Real time passes: the beat is 250 ms, and 1 s where nobody's answer is waited for. */
 static void run(Fixture *f, unsigned ms) {
         for (unsigned i = 0; i < ms; i += 50) {
                 fake_answer();
@@ -152,6 +152,30 @@ static void write_pages(uint64_t first, unsigned n) {
         h->epoch += 5;
         for (unsigned i = 0; i < n; i++)
                 fake.table[HOTNESS_TABLE_HEADER_SIZE + first + i] = 5;
+}
+
+static void on_counters(const char *uuid, void *userdata) {
+        ++*(unsigned *) userdata;
+}
+
+/* Nobody on the bus is woken for nothing. */
+static void test_counters_are_told_when_they_change(void **state) {
+        unsigned n = 0, before;
+        Fixture f;
+
+        setup(&f, "Managed=no");
+        manager_set_hooks(f.m, &(ManagerHooks){ .counters_changed = on_counters, .userdata = &n });
+        boot(&f);
+        manager_epoch(f.m); /* which lets the source begin */
+        run(&f, 1500);
+        before = n;
+        run(&f, 2500);
+        assert_int_equal(n, before);
+        write_pages(0, 10);
+        manager_epoch(f.m);
+        run(&f, 1500);
+        assert_int_equal(n, before + 1);
+        teardown(&f);
 }
 
 static void test_orders(void **state) {
@@ -482,6 +506,7 @@ int main(void) {
                 cmocka_unit_test(test_phase_table),
                 cmocka_unit_test(test_phase_setter_refuses),
                 cmocka_unit_test(test_observes),
+                cmocka_unit_test(test_counters_are_told_when_they_change),
                 cmocka_unit_test(test_orders),
                 cmocka_unit_test(test_boots_untracked),
                 cmocka_unit_test(test_tracking_is_limited),
