@@ -113,6 +113,28 @@ static uint32_t collect(Qemu *q, const SourceRange **ret) {
         return samples;
 }
 
+/* As long as all is well QEMU is seldom asked, and nobody need beat fast. */
+static void test_calm(void **state) {
+        Qemu q;
+
+        setup(&q);
+        assert_false(source_is_calm(q.source));
+        start(&q);
+        assert_true(source_is_calm(q.source));
+        wait(&q, 2000);
+        assert_non_null(strstr(q.last, "hotness-query"));
+        assert_false(source_is_calm(q.source));
+        reply(&q, "resting", 1, 200);
+        wait(&q, 9750);
+        assert_string_equal(q.last, "");
+        wait(&q, 250);
+        assert_non_null(strstr(q.last, "hotness-query"));
+        reply(&q, "blocked", 1, 200); /* by whom may change soon */
+        wait(&q, 2000);
+        assert_non_null(strstr(q.last, "hotness-query"));
+        teardown(&q);
+}
+
 static void test_counts(void **state) {
         const SourceRange *r;
         uint64_t renew;
@@ -333,6 +355,7 @@ static void test_stop(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
+                cmocka_unit_test(test_calm),
                 cmocka_unit_test(test_counts),
                 cmocka_unit_test(test_busy_and_lying_header),
                 cmocka_unit_test(test_generation_changes),
