@@ -46,6 +46,7 @@ SPEED = [
 PEERS = ('tpp', 'damon', 'host')        # CMQ is compared offline
 NOTHING_TO_GAIN = ('sort', 'compile', 'idle')
 MAIN_SHARE = 25         # per cent of DRAM of the goals
+LINES_A_PAGE = 64       # that a demotion writes to slow memory, as hmvsim counts it
 CHANGED = ('slow_stores_and_copies_per_unit', 'writes_slow', 'writes_slow_since_start', 'units_per_s', 'instructions_per_unit', 'gap_longest_ms')
 
 
@@ -181,18 +182,34 @@ def goal_of_memory(records):
     return f'{sizes[1] * 1024 / PAGES_PER_GIB:.0f} bytes a page, the constant included', 'see core-memory for the part that grows'
 
 
-def goals(records, workloads, tick):
+def place_ratio(place, trace, competitor, copies):
+    """Stores to slow memory of a competitor as a part of static's, the lines of demoted pages too or not."""
+    mine = {r['competitor']: r for r in place if r['trace'] == trace}
+    lines = mine[competitor]['slow_stores'] + copies * LINES_A_PAGE * mine[competitor]['demoted_pages']
+    return lines / (mine['static']['slow_stores'] or 1)
+
+
+def goal_of_cmq(place):
+    pairs = {t: [place_ratio(place, t, c, True) for c in ('hmvisor', 'cmq')] for t in ordered(r['trace'] for r in place)}
+    if not pairs:
+        return '–', 'not measured'
+    text = '; '.join(f'{t}: {own:.0%} of static (CMQ {cmq:.0%})' for t, (own, cmq) in pairs.items())
+    return text, verdict(all(own < cmq for own, cmq in pairs.values()))
+
+
+def goals(records, workloads, tick, place=()):
     yield '| figure | goal | measured | |'
     yield '| --- | --- | --- | --- |'
     rows = [('slow-node stores against static, skewed', '-80%, 90% of the oracle', *goal_of_writes(records))]
     rows += [(f'against {peer}', 'fewer slow stores, no less work', *goal_of_peer(records, workloads, peer)) for peer in PEERS]
-    rows += [('overhead with nothing to gain', 'below 1%', *goal_of_overhead(records, workloads)),
+    rows += [('against CMQ, on traces, copies too', 'fewer slow stores', *goal_of_cmq(place)),
+             ('overhead with nothing to gain', 'below 1%', *goal_of_overhead(records, workloads)),
              ('longest gap between 10 ms ticks', 'none added that the ticker sees', *goal_of_pauses(records, workloads)),
              ("the daemon's memory", '2 bytes a page and a constant', *goal_of_memory(records))]
     if tick:
-        worst = max(float(line.split('ratio ')[1].split(';')[0].split(',')[0]) for line in tick)
+        ratios = [float(line.split('ratio ')[1].split(';')[0].split(',')[0]) for line in tick if '1024 GiB' in line]
         rows.append(('a tick for 1 TiB against reading its counters', 'at most 1.5 times',
-                     f'up to {worst:.2f} times (below)', verdict(worst <= 1.5)))
+                     f'{min(ratios):.2f} to {max(ratios):.2f} times, by how much is written (below)', verdict(max(ratios) <= 1.5)))
     for row in rows:
         yield '| ' + ' | '.join(row) + ' |'
 
@@ -206,15 +223,13 @@ def offline(folder):
             [json.loads(line) for line in place.read_text().splitlines()] if place.exists() else [])
 
 
-def place_table(place):
+def place_table(place, copies):
     """hmvisor's planner and RAMinate's, on the same traces: stores to slow memory as a part of static's."""
     competitors = ordered(r['competitor'] for r in place)
     yield '| trace | ' + ' | '.join(competitors) + ' |'
     yield '| --- |' + ' --- |' * len(competitors)
     for trace in ordered(r['trace'] for r in place):
-        mine = {r['competitor']: r for r in place if r['trace'] == trace}
-        base = mine['static']['slow_stores'] or 1
-        yield f'| {trace} | ' + ' | '.join(f"{mine[c]['slow_stores'] / base:.1%}" for c in competitors) + ' |'
+        yield f'| {trace} | ' + ' | '.join(f'{place_ratio(place, trace, c, copies):.1%}' for c in competitors) + ' |'
 
 
 BAR = 40        # columns that stand for what static has
@@ -290,7 +305,7 @@ def report(records, machine, tick=(), place=(), before=()):
     yield ''
     yield f'The harness checks itself: {self_check(records)[1]}.'
     yield from ('', '## Goals', '')
-    yield from goals(mine, workloads, tick)
+    yield from goals(mine, workloads, tick, place)
     yield from ('', '## Stores to slow memory per unit of work, copies too, static = 1', '', '```')
     yield from bars(mine, workloads, competitors, 'slow_stores_and_copies_per_unit')
     yield '```'
@@ -308,9 +323,11 @@ def report(records, machine, tick=(), place=(), before=()):
     if tick:
         yield from ('', '## A tick for large guests', '', '```', *tick, '```')
     if place:
-        yield from ('', "## Against RAMinate's planner, on traces (hmvsim place)", '',
-                    'Stores to slow memory, copies of moved pages not counted, as a part of those of static first touch.', '')
-        yield from place_table(place)
+        yield from ('', "## Against RAMinate's planner, on traces (hmvsim place)", '')
+        for copies, what in ((False, 'Copies of moved pages not counted.'), (True, 'The lines that copies of demoted pages write counted, too.')):
+            yield from (f'Stores to slow memory, as a part of those of static first touch. {what}', '')
+            yield from place_table(place, copies)
+            yield ''
     yield from ('', '## How to read this', '', HOW.format(cache=machine.get('cache')))
     missing = [f'{w}/{c}' for w in workloads for c in competitors if not select(mine, w, c)]
     if missing:
