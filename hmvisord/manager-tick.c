@@ -228,13 +228,17 @@ static int on_epoch(sd_event_source *s, uint64_t usec, void *userdata) {
         return sd_event_source_set_enabled(s, m->stopping ? SD_EVENT_OFF : SD_EVENT_ONESHOT);
 }
 
-/* They only grow: as long as their sum stays the same, none has changed. */
+/* They grow only, so that one sum tells whether any has changed. */
 static uint64_t counters_sum(const Domain *d) {
         const HotnessStatus *s = source_status(d->source);
         DomainTotals t = {};
+        uint64_t sum;
 
         (void) core_get_totals(d->manager->core, d->key, &t);
-        return t.epochs + t.orders + t.failed_orders + (s ? s->epochs + s->dropped + s->cost_ns : 0);
+        sum = t.epochs + t.sightings + t.orders + t.failed_orders + t.promoted_pages + t.demoted_pages;
+        for (size_t i = 0; i < _SKIP_MAX; i++)
+                sum += t.skipped_pages[i];
+        return sum + (s ? s->epochs + s->dropped + s->cost_ns : 0);
 }
 
 static void domain_tell_counters(Domain *d, usec_t now) {
