@@ -48,7 +48,7 @@ bench_start_guest() {
                 step "starting guest '$bench_guest': ${dram}M DRAM and $((bench_memory - dram))M slow memory (about a minute)"
                 host_exec "$guest_tool" create "$bench_guest" --dram "${dram}M" --slow "$((bench_memory - dram))M" >&2
                 # once, so that the host has given it all its pages before the first run
-                bench_in_guest sh -c 'numactl --membind=1 memhog -r1 500m >/dev/null 2>&1 || true'
+                bench_in_guest sh -c 'numactl --membind=1 memhog -r1 "$1" >/dev/null 2>&1 || true' sh "$(((bench_memory - dram) * 2 / 3))m"
         fi
         verb_guest push "$bench_guest" "$lab_dir/bench/hmv-bench" /usr/local/bin/hmv-bench
 }
