@@ -190,7 +190,16 @@ static uint64_t facts_pages(const DomainFacts *facts) {
         return n;
 }
 
-/* An epoch with samples, at the end of so many: pages settle with time, whether it is watched or not. */
+/* Returns whether these were the last ones that are left. */
+static bool epochs_run_out(uint64_t *left, uint64_t n_epochs) {
+        bool ran = *left > 0 && *left <= n_epochs;
+
+        *left -= MIN(*left, n_epochs);
+        return ran;
+}
+
+/* An epoch with samples, at the end of so many: pages settle with time, and what a guest could not move it
+ * may be able to by now, whether it is watched or not. */
 static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_epochs) {
         d->totals.epochs++;
         if (d->state == DOMAIN_WARMING && d->totals.epochs >= policy->warmup_epochs)
@@ -199,9 +208,9 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_
                 d->epochs_left -= MIN(n_epochs, d->epochs_left);
         if (d->state == DOMAIN_SETTLING && d->epochs_left == 0)
                 domain_set_state(d, DOMAIN_READY);
-        if (d->bar_epochs_left > 0 && --d->bar_epochs_left == 0)
+        if (epochs_run_out(&d->bar_epochs_left, n_epochs))
                 heatmap_unbar(&d->heatmap);
-        if (d->stuck_epochs_left > 0 && --d->stuck_epochs_left == 0)
+        if (epochs_run_out(&d->stuck_epochs_left, n_epochs))
                 d->stuck_pages = 0;
 }
 

@@ -245,6 +245,19 @@ static void test_refused_pages_are_barred(void **state) {
         assert_in_range(pause, BAR_EPOCHS - 2, BAR_EPOCHS + 2);
 }
 
+/* Time passes for them while tracking rests, too. */
+static void test_refused_pages_are_barred_for_a_while(void **state) {
+        Rig *g = *state;
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        g->ack.skipped_pages[SKIP_PINNED] = HOT;
+        acknowledge(g, g->order, ACK_DONE);
+        g->facts.samples = 0;
+        assert_int_equal(steps_until_order(g, BAR_EPOCHS), 0);
+        g->facts.samples = 10;
+        assert_in_range(steps_until_order(g, 10), 1, 3);
+}
+
 /* All of DRAM is hot but for frames that the guest cannot move: it is at rest without them, not backed off,
  * and the next order comes as soon as something else gets cold. */
 static void test_stuck_pages_give_no_room(void **state) {
@@ -588,6 +601,7 @@ int main(void) {
                 WITH_RIG(test_back_off),
                 WITH_RIG(test_first_turn_is_made_use_of),
                 WITH_RIG(test_refused_pages_are_barred),
+                WITH_RIG(test_refused_pages_are_barred_for_a_while),
                 WITH_RIG(test_lack_of_room),
                 WITH_RIG(test_stuck_pages_give_no_room),
                 WITH_RIG(test_stuck_pages_are_tried_again),
