@@ -7,7 +7,8 @@
 bench_guest=hmvbench
 bench_plain_guest=hmvbench-plain # of one node, for what the host's own kernel can do
 bench_shares=25              # per cent of the guest's memory that are DRAM: a guest for each
-bench_memory=1024            # MiB of the guest
+bench_memory_least=1024      # MiB of the guest; more, where its share of DRAM would be less than ...
+bench_dram_least=128         # ... a cell can have
 bench_warmup=180             # seconds that a competitor has to place pages, before ...
 bench_window=40              # ... each of two windows: one that only counts instructions, one that counts all accesses; half
                              # as long for each of bench/parts
@@ -30,6 +31,13 @@ bench_in_guest() { in_guest "$(bench_current)" "$@"; }
 bench_now_ms() { date +%s%3N; }
 
 bench_field() { awk -F'|' -v n="$1" -v k="$2" '$1 !~ /^#/ { gsub(/ +$/, "", $1) } $1 == n { gsub(/^ +| +$/, "", $k); print $k }' "$lab_dir/bench/workloads"; }
+
+# A guest of this share of DRAM from now on.
+bench_take_share() {
+        bench_share=$1
+        bench_memory=$(((bench_dram_least * 100 + bench_share - 1) / bench_share))
+        [ "$bench_memory" -gt "$bench_memory_least" ] || bench_memory=$bench_memory_least
+}
 
 bench_dram() { echo $((bench_memory * bench_share / 100 / 2 * 2)); }  # MiB, in whole blocks
 
@@ -228,10 +236,10 @@ bench_run() {
         bench_windows
         bench_pagemap
         jq -cn --arg workload "$workload" --arg competitor "$competitor" --argjson repetition "$repetition" --argjson seed "$seed" \
-                --argjson share "$bench_share" --argjson dram_mib "$(bench_dram)" --argjson warmup "$warmup" --argjson window "$bench_window" \
+                --argjson share "$bench_share" --argjson dram_mib "$(bench_dram)" --argjson memory_mib "$bench_memory" --argjson warmup "$warmup" --argjson window "$bench_window" \
                 --arg date "$(date -u +%Y-%m-%dT%H:%M:%SZ)" --arg commit "$bench_commit" \
                 --arg dram "$(numfmt --from=iec "$host_dram")" --arg slow "$(numfmt --from=iec "$host_slow")" --arg parts "$bench_parts" \
-                '{$workload, $competitor, $repetition, $seed, dram_share: $share, $dram_mib, warmup_s: $warmup, window_s: $window, $date, $commit,
+                '{$workload, $competitor, $repetition, $seed, dram_share: $share, $dram_mib, $memory_mib, warmup_s: $warmup, window_s: $window, $date, $commit,
                   parts: ($parts | split(",")),
                   host_nodes: [$dram, $slow] | map(tonumber)}' >"$bench_dir/run.json"
         python3 "$lab_dir/bench/bench.py" "$bench_dir" >>"$bench_records"
@@ -288,13 +296,15 @@ bench_workloads_all() {
 }
 
 bench_all() {
-        bench_share=${bench_shares%%,*}
+        local share
+        bench_take_share "${bench_shares%%,*}"
         bench_start_guest
         bench_machine
         bench_try planted planted-bad 1
         bench_try planted planted-good 1
         bench_workloads_all
-        for bench_share in $(tail -n +2 <<<"${bench_shares//,/$'\n'}"); do
+        for share in $(tail -n +2 <<<"${bench_shares//,/$'\n'}"); do
+                bench_take_share "$share"
                 bench_reuse=''
                 bench_start_guest
                 bench_workloads_all
