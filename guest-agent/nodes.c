@@ -17,7 +17,7 @@
 typedef struct Zone {
         int node;
         uint64_t start, spanned, managed;
-        uint64_t free, low, high, protection;
+        uint64_t free, min, high, protection;
         uint64_t cached; /* free, too: on the longest of the CPUs' lists */
 } Zone;
 
@@ -53,8 +53,8 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
                         zones[n - 1].free = v;
                 else if (sscanf(line, " count: %" SCNu64, &v) == 1)
                         zones[n - 1].cached = MAX(zones[n - 1].cached, v);
-                else if (sscanf(line, " low %" SCNu64, &v) == 1)
-                        zones[n - 1].low = v;
+                else if (sscanf(line, " min %" SCNu64, &v) == 1)
+                        zones[n - 1].min = v;
                 else if (sscanf(line, " high %" SCNu64, &v) == 1)
                         zones[n - 1].high = v; /* not "high:", which each CPU's list has */
                 else if (sscanf(line, " spanned %" SCNu64, &v) == 1)
@@ -76,9 +76,9 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
 }
 
 /* What a page mover freed lies on a list of its CPU at first, up to thousands of pages, and is found there
- * again: the kernel looks there once the zone is above its low watermark without it. */
+ * again: the kernel looks there as long as the zone is above its minimum without it. */
 static int64_t zone_room(const Zone *z) {
-        uint64_t usable = z->free + (z->free >= z->low + z->protection ? z->cached : 0);
+        uint64_t usable = z->free + (z->free >= z->min + z->protection ? z->cached : 0);
 
         return (int64_t) usable - (int64_t) (z->high + z->protection);
 }

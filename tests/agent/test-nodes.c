@@ -104,7 +104,7 @@ static void zones_put(const Tree *t, unsigned free_pages) {
 }
 
 /* A zone counts with what it has over its high watermark and its reserve; the lists of the CPUs also have a
- * "high:", which is none of these. Their pages are free, too, but of use only above the low watermark. */
+ * "high:", which is none of these. Their pages are free, too, but of use only above the zone's minimum. */
 static void test_room(void **state) {
         const Tree *t = *state;
         int64_t room = 0;
@@ -137,15 +137,15 @@ static void test_room(void **state) {
                 char text[512];
 
                 snprintf(text, sizeof(text),
-                         "Node 0, zone    DMA32\n  pages free     %u\n        low      3740\n"
+                         "Node 0, zone    DMA32\n  pages free     %u\n        min      2992\n"
                          "        high     4488\n        managed  60237\n"
                          "        protection: (0, 0)\n  pagesets\n    cpu: 0\n"
                          "              count: 48\n              high:  1870\n    cpu: 1\n"
                          "              count:    1000\n              high:  1975\n",
-                         i == 0 ? 3740 : 3739);
+                         i == 0 ? 2992 : 2991);
                 put(t, "proc/zoneinfo", text);
                 assert_int_equal(node_room_read(t->fd, 0, &room), 0);
-                assert_int_equal(room, i == 0 ? 3740 + 1000 - 4488 : 3739 - 4488);
+                assert_int_equal(room, i == 0 ? 2992 + 1000 - 4488 : 2991 - 4488);
         }
         put(t, "proc/zoneinfo", zone_text);
         assert_int_equal(node_room_read(t->fd, 2, &room), -ENXIO);
