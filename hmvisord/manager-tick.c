@@ -255,7 +255,7 @@ static void domain_tell_counters(Domain *d, usec_t now) {
         m->hooks.counters_changed(d->uuid, m->hooks.userdata);
 }
 
-/* Returns when the next one is due. */
+/* Returns after how long the next one is due. */
 static usec_t domain_beat(Domain *d, usec_t now) {
         source_renew(d->source, now);
         if (d->manager->connected) {

@@ -190,12 +190,10 @@ static uint64_t facts_pages(const DomainFacts *facts) {
         return n;
 }
 
-/* Returns whether these were the last ones that are left. */
-static bool epochs_run_out(uint64_t *left, uint64_t n_epochs) {
-        bool ran = *left > 0 && *left <= n_epochs;
-
+/* Returns whether none is left. */
+static bool epochs_pass(uint64_t *left, uint64_t n_epochs) {
         *left -= MIN(*left, n_epochs);
-        return ran;
+        return *left == 0;
 }
 
 /* An epoch with samples, at the end of so many: pages settle with time, and what a guest could not move it
@@ -204,18 +202,16 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_
         d->totals.epochs++;
         if (d->state == DOMAIN_WARMING && d->totals.epochs >= policy->warmup_epochs)
                 domain_set_state(d, DOMAIN_READY);
-        if (d->state == DOMAIN_SETTLING && d->epochs_left > 0)
-                d->epochs_left -= MIN(n_epochs, d->epochs_left);
-        if (d->state == DOMAIN_SETTLING && d->epochs_left == 0)
+        if (d->state == DOMAIN_SETTLING && epochs_pass(&d->epochs_left, n_epochs))
                 domain_set_state(d, DOMAIN_READY);
-        if (epochs_run_out(&d->bar_epochs_left, n_epochs))
+        if (epochs_pass(&d->bar_epochs_left, n_epochs))
                 heatmap_unbar(&d->heatmap);
-        if (epochs_run_out(&d->stuck_epochs_left, n_epochs))
+        if (epochs_pass(&d->stuck_epochs_left, n_epochs))
                 d->stuck_pages = 0;
 }
 
 int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
-        uint64_t sightings = 0;
+        uint64_t sightings = 0, warm_pages = 0;
         int r = 0;
 
         d->sampled = false;
@@ -232,13 +228,14 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                 if (d->sampled) {
                         d->sampled_at = now;
                         sightings = heatmap_update(&d->heatmap, facts->ranges, facts->samples);
+                        warm_pages = heatmap_warm_pages(&d->heatmap);
                         d->totals.sightings += sightings;
                         domain_pass_epoch(d, &facts->policy, d->epochs_since);
                         d->epochs_since = 0;
                 }
         }
         tracking_step(&d->tracking, facts->faults_per_sec, sightings, d->sampled ? facts->samples : 0,
-                      heatmap_warm_pages(&d->heatmap), facts_pages(facts), now);
+                      warm_pages, facts_pages(facts), now);
 
         if (d->state != DOMAIN_BUSY)
                 return 0;

@@ -25,8 +25,8 @@ typedef struct TrackingBudget {
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
 /* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of a
- * guest of n_pages; warm_pages of them are written now and then. faults_per_sec is what the guest may have
- * from now on; 0: no limit. */
+ * guest of n_pages; warm_pages of them are written now and then (not read without samples). faults_per_sec
+ * is what the guest may have from now on; 0: no limit. */
 void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
                    uint64_t warm_pages, uint64_t n_pages, usec_t now);
 

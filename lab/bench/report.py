@@ -268,6 +268,12 @@ def sections(records, competitors, share):
         yield from verdict_of(records, w, competitors)
 
 
+def main_share(records):
+    """The share of DRAM that goals and plots are about: MAIN_SHARE, or the first that was measured."""
+    shares = ordered(r.get('dram_share') for r in records if r['workload'] != 'planted')
+    return MAIN_SHARE if MAIN_SHARE in shares or not shares else shares[0]
+
+
 def of_share(records, share):
     return [r for r in records if r.get('dram_share') == share and r['workload'] != 'planted']
 
@@ -296,7 +302,7 @@ def report(records, machine, tick=(), place=(), before=()):
     competitors = ordered(r['competitor'] for r in records if not r['competitor'].startswith('planted'))
     workloads = ordered(r['workload'] for r in records if r['workload'] != 'planted')
     shares = ordered(r.get('dram_share') for r in records if r['workload'] != 'planted')
-    share = MAIN_SHARE if MAIN_SHARE in shares else shares[0] if shares else None
+    share = main_share(records)
     mine = of_share(records, share)
     yield f"# Benchmark of {machine.get('date', '?')}"
     yield ''
@@ -366,7 +372,7 @@ def write_report(folder, older=None):
     text = '\n'.join(report(records, machine, *offline(folder), records_of(older) if older else ())) + '\n'
     if shutil.which('gnuplot'):
         for name, key, title in PLOTS:
-            script = plot_script([r for r in records if r.get('dram_share') == MAIN_SHARE] or records, key, title, folder / (name + '.png'))
+            script = plot_script(of_share(records, main_share(records)), key, title, folder / (name + '.png'))
             if script:
                 subprocess.run(['gnuplot'], input=script, text=True, check=True)
                 text += f'\n![{title}]({name}.png)\n'

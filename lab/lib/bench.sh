@@ -39,6 +39,8 @@ bench_take_share() {
         [ "$bench_memory" -gt "$bench_memory_least" ] || bench_memory=$bench_memory_least
 }
 
+bench_is_first_share() { [ "$bench_share" = "${bench_shares%%,*}" ]; }
+
 bench_dram() { echo $((bench_memory * bench_share / 100 / 2 * 2)); }  # MiB, in whole blocks
 
 bench_start_guest() {
@@ -198,7 +200,7 @@ bench_windows() {
         meter_read --frames "$bench_dir/before.frames"
         bench_window metered "$bench_window"
         meter_read --frames "$bench_dir/after.frames"
-        [ "$bench_trace" = 0 ] || [ "$bench_competitor" != static ] || [ "$bench_share" != "${bench_shares%%,*}" ] || bench_record
+        if [ "$bench_trace" != 0 ] && [ "$bench_competitor" = static ] && bench_is_first_share; then bench_record; fi
         for part in ${bench_parts//,/ }; do
                 meter_read --delays "$(bench_delays "$part")"
                 meter_switch delayed
@@ -276,8 +278,8 @@ bench_try() {
 bench_machine() {
         jq -cn --arg date "$(date -u +%Y-%m-%d)" --arg commit "$bench_commit" --arg cpus "$(nproc)" --arg qemu "$(qemu-system-x86_64 --version | head -n 1)" \
                 --arg guest_kernel "$(bench_in_guest uname -r)" --arg host "$(host_exec sh -c 'uname -r; libvirtd --version; qemu-system-x86_64 --version | head -n 1')" \
-                --arg hmvisor "$(host_exec hmvctl --version | head -n 1)" --arg shares "$bench_shares" --arg memory "$bench_memory" --arg cache "$meter_cache" \
-                '{$date, $commit, $cpus, $qemu, $guest_kernel, host: ($host | split("\n")), $hmvisor, dram_shares: ($shares | split(",") | map(tonumber)),
+                --arg hmvisor "$(host_exec hmvctl --version | head -n 1)" --arg memory "$bench_memory" --arg cache "$meter_cache" \
+                '{$date, $commit, $cpus, $qemu, $guest_kernel, host: ($host | split("\n")), $hmvisor,
                   memory_mib: ($memory | tonumber), $cache}' >"$bench_out/machine.json"
 }
 
@@ -297,16 +299,15 @@ bench_workloads_all() {
 
 bench_all() {
         local share
-        bench_take_share "${bench_shares%%,*}"
-        bench_start_guest
-        bench_machine
-        bench_try planted planted-bad 1
-        bench_try planted planted-good 1
-        bench_workloads_all
-        for share in $(tail -n +2 <<<"${bench_shares//,/$'\n'}"); do
+        for share in ${bench_shares//,/ }; do
                 bench_take_share "$share"
-                bench_reuse=''
                 bench_start_guest
+                bench_reuse=''  # the next share needs another guest
+                if bench_is_first_share; then
+                        bench_machine
+                        bench_try planted planted-bad 1
+                        bench_try planted planted-good 1
+                fi
                 bench_workloads_all
         done
 }

@@ -103,6 +103,19 @@ static void zones_put(const Tree *t, unsigned free_pages) {
         put(t, "proc/zoneinfo", text);
 }
 
+__attribute__((format(printf, 2, 3))) static int64_t room_of_node_0(const Tree *t, const char *format, ...) {
+        char text[512];
+        int64_t room = 0;
+        va_list ap;
+
+        va_start(ap, format);
+        vsnprintf(text, sizeof(text), format, ap);
+        va_end(ap);
+        put(t, "proc/zoneinfo", text);
+        assert_int_equal(node_room_read(t->fd, 0, &room), 0);
+        return room;
+}
+
 /* A zone counts with what it has over its high watermark and its reserve; the lists of the CPUs also have a
  * "high:", which is none of these. Their pages are free, too, but of use only above the zone's minimum. */
 static void test_room(void **state) {
@@ -118,35 +131,20 @@ static void test_room(void **state) {
         assert_int_equal(node_room_read(t->fd, 0, &room), 0);
         assert_int_equal(room, -200); /* so many have to be freed before anything fits */
         /* A small zone that lacks less, or has a little, does not hide what the large one lacks. */
-        for (unsigned i = 0; i < 2; i++) {
-                char text[512];
-
-                snprintf(text, sizeof(text),
-                         "Node 0, zone      DMA\n  pages free     %u\n        high     284\n        managed "
-                         " 3840\n"
-                         "        protection: (0, 235, 235, 235, 235)\n"
-                         "Node 0, zone    DMA32\n  pages free     3444\n        high     4488\n        "
-                         "managed  60237\n"
-                         "        protection: (0, 0, 0, 0, 0)\n",
-                         i == 0 ? 447 : 529);
-                put(t, "proc/zoneinfo", text);
-                assert_int_equal(node_room_read(t->fd, 0, &room), 0);
-                assert_int_equal(room, i == 0 ? -1044 : -1034);
-        }
-        for (unsigned i = 0; i < 2; i++) {
-                char text[512];
-
-                snprintf(text, sizeof(text),
-                         "Node 0, zone    DMA32\n  pages free     %u\n        min      2992\n"
-                         "        high     4488\n        managed  60237\n"
-                         "        protection: (0, 0)\n  pagesets\n    cpu: 0\n"
-                         "              count: 48\n              high:  1870\n    cpu: 1\n"
-                         "              count:    1000\n              high:  1975\n",
-                         i == 0 ? 2992 : 2991);
-                put(t, "proc/zoneinfo", text);
-                assert_int_equal(node_room_read(t->fd, 0, &room), 0);
-                assert_int_equal(room, i == 0 ? 2992 + 1000 - 4488 : 2991 - 4488);
-        }
+        static const char two_zones[] =
+                "Node 0, zone      DMA\n  pages free     %u\n        high     284\n        managed  3840\n"
+                "        protection: (0, 235, 235, 235, 235)\n"
+                "Node 0, zone    DMA32\n  pages free     3444\n        high     4488\n"
+                "        managed  60237\n        protection: (0, 0, 0, 0, 0)\n";
+        assert_int_equal(room_of_node_0(t, two_zones, 447), -1044);
+        assert_int_equal(room_of_node_0(t, two_zones, 529), -1034);
+        static const char two_cpus[] =
+                "Node 0, zone    DMA32\n  pages free     %u\n        min      2992\n        high     4488\n"
+                "        managed  60237\n        protection: (0, 0)\n  pagesets\n    cpu: 0\n"
+                "              count: 48\n              high:  1870\n    cpu: 1\n"
+                "              count:    1000\n              high:  1975\n";
+        assert_int_equal(room_of_node_0(t, two_cpus, 2992), 2992 + 1000 - 4488);
+        assert_int_equal(room_of_node_0(t, two_cpus, 2991), 2991 - 4488);
         put(t, "proc/zoneinfo", zone_text);
         assert_int_equal(node_room_read(t->fd, 2, &room), -ENXIO);
 }
