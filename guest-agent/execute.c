@@ -302,14 +302,15 @@ static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, v
                       OrderResult *result) {
         size_t at = 0, before;
         uint64_t moved;
-        int64_t room;
+        NodeRoom room;
         int r = 0;
 
         while (at < run->n_demote && r >= 0) {
-                if (node_room_read(run->e->root, q->demote.node, &room) < 0 || room < run->demote[at].pages)
+                if (node_room_read(run->e->root, q->demote.node, &room) < 0 ||
+                    room.pages < run->demote[at].pages)
                         break;
                 before = at;
-                r = list_advance(run, run->demote, run->n_demote, &at, (uint64_t) MIN(room, CHUNK_PAGES),
+                r = list_advance(run, run->demote, run->n_demote, &at, (uint64_t) MIN(room.pages, CHUNK_PAGES),
                                  q->demote.node, &moved);
                 units_tally(run->demote, before, at, &result->demoted, result);
                 result_name_mover(run, result);
@@ -326,12 +327,12 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                        OrderResult *result) {
         uint64_t demote_left = pages_total(run->promote, run->n_promote), moved;
         size_t at = 0, demote_at = 0, before, demote_before;
-        int64_t room, target_room;
+        NodeRoom room, target_room;
         int r;
 
         r = node_room_read(run->e->root, q->promote.node, &room);
-        if (r >= 0 && room < 0)
-                demote_left += (uint64_t) -room;
+        if (r >= 0)
+                demote_left += room.unlisted + (uint64_t) MAX(-room.pages, 0);
         while (r >= 0 && at < run->n_promote) {
                 uint64_t want = 0;
 
@@ -342,14 +343,14 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                 r = node_room_read(run->e->root, q->promote.node, &room);
                 if (r < 0)
                         break;
-                if (room < (int64_t) want && demote_at < run->n_demote && demote_left > 0 &&
-                    node_room_read(run->e->root, q->demote.node, &target_room) >= 0 && target_room > 0) {
-                        uint64_t lack = MIN((uint64_t) ((int64_t) want - room), demote_left);
+                if (room.pages < (int64_t) want && demote_at < run->n_demote && demote_left > 0 &&
+                    node_room_read(run->e->root, q->demote.node, &target_room) >= 0 && target_room.pages > 0) {
+                        uint64_t lack = MIN((uint64_t) ((int64_t) want - room.pages), demote_left);
 
                         before = demote_at;
                         r = list_advance(run, run->demote, run->n_demote, &demote_at,
                                          MIN(MAX(lack, (uint64_t) run->demote[demote_at].pages),
-                                             (uint64_t) target_room),
+                                             (uint64_t) target_room.pages),
                                          q->demote.node, &moved);
                         units_tally(run->demote, before, demote_at, &result->demoted, result);
                         demote_left -= MIN(moved, demote_left);
@@ -361,7 +362,7 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                 }
                 before = at;
                 r = list_advance(run, run->promote, run->n_promote, &at,
-                                 (uint64_t) MAX(MIN(room, (int64_t) want), 0), q->promote.node, &moved);
+                                 (uint64_t) MAX(MIN(room.pages, (int64_t) want), 0), q->promote.node, &moved);
                 units_tally(run->promote, before, at, &result->promoted, result);
                 result_name_mover(run, result);
                 progress(userdata, result);
@@ -380,14 +381,15 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
  */
 static int scope_make(Run *run, const OrderRequest *q) {
         size_t n_demote = run->n_demote;
-        int64_t room = 0;
+        NodeRoom room;
 
         if (run->n_promote > 0 && n_demote > 0) {
-                uint64_t promote = pages_total(run->promote, run->n_promote), lack;
+                uint64_t promote = pages_total(run->promote, run->n_promote), lack = promote;
 
-                if (node_room_read(run->e->root, q->promote.node, &room) < 0)
-                        room = 0;
-                lack = room >= (int64_t) promote ? 0 : (uint64_t) ((int64_t) promote - room);
+                if (node_room_read(run->e->root, q->promote.node, &room) >= 0)
+                        lack = room.pages >= (int64_t) promote
+                                       ? 0
+                                       : (uint64_t) ((int64_t) promote - room.pages) + room.unlisted;
                 n_demote = (size_t) MIN((uint64_t) n_demote, lack + lack / 4 + 64);
         }
         run->scope = malloc((run->n_promote + n_demote + 1) * sizeof(Unit *));

@@ -17,8 +17,8 @@
 typedef struct Zone {
         int node;
         uint64_t start, spanned, managed;
-        uint64_t free, min, high, protection;
-        uint64_t cached; /* free, too: on the longest of the CPUs' lists */
+        uint64_t free, high, protection;
+        uint64_t unlisted; /* what the CPUs' lists of free pages may still take */
 } Zone;
 
 /* /proc/zoneinfo as an array. The caller frees it. */
@@ -27,6 +27,7 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
         _cleanup_free_ Zone *zones = NULL;
         size_t n = 0;
         char *save = NULL;
+        uint64_t count = 0;
         ssize_t r;
 
         if (!text)
@@ -52,9 +53,9 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
                 if (sscanf(line, " pages free %" SCNu64, &v) == 1)
                         zones[n - 1].free = v;
                 else if (sscanf(line, " count: %" SCNu64, &v) == 1)
-                        zones[n - 1].cached = MAX(zones[n - 1].cached, v);
-                else if (sscanf(line, " min %" SCNu64, &v) == 1)
-                        zones[n - 1].min = v;
+                        count = v;
+                else if (sscanf(line, " high: %" SCNu64, &v) == 1) /* of the CPU whose count was above */
+                        zones[n - 1].unlisted += v - MIN(v, count);
                 else if (sscanf(line, " high %" SCNu64, &v) == 1)
                         zones[n - 1].high = v; /* not "high:", which each CPU's list has */
                 else if (sscanf(line, " spanned %" SCNu64, &v) == 1)
@@ -75,17 +76,13 @@ static int zones_read(int root, Zone **ret_zones, size_t *ret_n) {
         return 0;
 }
 
-/* What a page mover freed lies on a list of its CPU at first, up to thousands of pages, and is found there
- * again: the kernel looks there as long as the zone is above its minimum without it. */
 static int64_t zone_room(const Zone *z) {
-        uint64_t usable = z->free + (z->free >= z->min + z->protection ? z->cached : 0);
-
-        return (int64_t) usable - (int64_t) (z->high + z->protection);
+        return (int64_t) z->free - (int64_t) (z->high + z->protection);
 }
 
-int node_room_read(int root, int node, int64_t *ret_pages) {
+int node_room_read(int root, int node, NodeRoom *ret) {
         _cleanup_free_ Zone *zones = NULL;
-        uint64_t largest = 0;
+        uint64_t largest = 0, unlisted = 0;
         int64_t room = 0, lack = 0;
         size_t n;
         int r;
@@ -103,11 +100,12 @@ int node_room_read(int root, int node, int64_t *ret_pages) {
                 if (zones[i].managed > largest) { /* that is where what is freed comes from */
                         largest = zones[i].managed;
                         lack = extra;
+                        unlisted = zones[i].unlisted;
                 }
         }
         if (largest == 0)
                 return -ENXIO;
-        *ret_pages = room + MIN(lack, 0);
+        *ret = (NodeRoom) { .pages = room + MIN(lack, 0), .unlisted = unlisted };
         return 0;
 }
 

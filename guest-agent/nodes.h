@@ -30,12 +30,18 @@ int node_map_find(const NodeMap *map, uint64_t pfn);
 /* Whether any memory of the map is on this node. */
 bool node_map_has(const NodeMap *map, int node);
 
+typedef struct NodeRoom {
+        int64_t pages; /* negative: so many have to be freed first */
+        uint64_t unlisted;
+} NodeRoom;
+
 /* Pages that the node's zones can give before one falls under its high watermark (and the reserve that it
- * keeps from movable allocations), those on a CPU's list of free pages among them. Asking for more makes
- * DAMON copy pages inside their own node and call it success. What the largest zone lacks counts against
- * what small ones have: what is freed comes from it, and goes there first. Negative: so many pages have to
- * be freed first. Returns 0, -ENXIO (the node has no memory) or -errno. */
-int node_room_read(int root, int node, int64_t *ret_pages);
+ * keeps from movable allocations). Asking for more makes DAMON copy pages inside their own node and call it
+ * success, and has the kernel reclaim. What the largest zone lacks counts against what small ones have: what
+ * is freed comes from it, and goes there first; but before it, pages go to the lists of free pages that CPUs
+ * keep, which watermarks do not see: "unlisted" is how many these may still take. Returns 0, -ENXIO (the node
+ * has no memory) or -errno. */
+int node_room_read(int root, int node, NodeRoom *ret);
 
 /* The nodes that have memory, ascending, at most max of them. Returns their number or -errno. */
 int node_list_read(int root, int nodes[], size_t max);

@@ -103,9 +103,9 @@ static void zones_put(const Tree *t, unsigned free_pages) {
         put(t, "proc/zoneinfo", text);
 }
 
-__attribute__((format(printf, 2, 3))) static int64_t room_of_node_0(const Tree *t, const char *format, ...) {
+__attribute__((format(printf, 2, 3))) static NodeRoom room_of_node_0(const Tree *t, const char *format, ...) {
         char text[512];
-        int64_t room = 0;
+        NodeRoom room;
         va_list ap;
 
         va_start(ap, format);
@@ -117,34 +117,35 @@ __attribute__((format(printf, 2, 3))) static int64_t room_of_node_0(const Tree *
 }
 
 /* A zone counts with what it has over its high watermark and its reserve; the lists of the CPUs also have a
- * "high:", which is none of these. Their pages are free, too, but of use only above the zone's minimum. */
+ * "high:", which says when they are full. */
 static void test_room(void **state) {
         const Tree *t = *state;
-        int64_t room = 0;
+        NodeRoom room;
 
         zones_put(t, 1300);
         assert_int_equal(node_room_read(t->fd, 0, &room), 0);
-        assert_int_equal(room, 1000);
+        assert_int_equal(room.pages, 1000);
         assert_int_equal(node_room_read(t->fd, 1, &room), 0);
-        assert_int_equal(room, 9000 - 57);
+        assert_int_equal(room.pages, 9000 - 57);
         zones_put(t, 100);
         assert_int_equal(node_room_read(t->fd, 0, &room), 0);
-        assert_int_equal(room, -200); /* so many have to be freed before anything fits */
+        assert_int_equal(room.pages, -200); /* so many have to be freed before anything fits */
         /* A small zone that lacks less, or has a little, does not hide what the large one lacks. */
         static const char two_zones[] =
                 "Node 0, zone      DMA\n  pages free     %u\n        high     284\n        managed  3840\n"
                 "        protection: (0, 235, 235, 235, 235)\n"
                 "Node 0, zone    DMA32\n  pages free     3444\n        high     4488\n"
                 "        managed  60237\n        protection: (0, 0, 0, 0, 0)\n";
-        assert_int_equal(room_of_node_0(t, two_zones, 447), -1044);
-        assert_int_equal(room_of_node_0(t, two_zones, 529), -1034);
+        assert_int_equal(room_of_node_0(t, two_zones, 447).pages, -1044);
+        assert_int_equal(room_of_node_0(t, two_zones, 529).pages, -1034);
         static const char two_cpus[] =
                 "Node 0, zone    DMA32\n  pages free     %u\n        min      2992\n        high     4488\n"
                 "        managed  60237\n        protection: (0, 0)\n  pagesets\n    cpu: 0\n"
                 "              count: 48\n              high:  1870\n    cpu: 1\n"
-                "              count:    1000\n              high:  1975\n";
-        assert_int_equal(room_of_node_0(t, two_cpus, 2992), 2992 + 1000 - 4488);
-        assert_int_equal(room_of_node_0(t, two_cpus, 2991), 2991 - 4488);
+                "              count:    2000\n              high:  1975\n";
+        room = room_of_node_0(t, two_cpus, 2992);
+        assert_int_equal(room.pages, 2992 - 4488);
+        assert_int_equal(room.unlisted, 1870 - 48);
         put(t, "proc/zoneinfo", zone_text);
         assert_int_equal(node_room_read(t->fd, 2, &room), -ENXIO);
 }

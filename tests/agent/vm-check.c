@@ -284,11 +284,11 @@ static void check_hugetlb(void) {
 
 /* Fills node 0 up to so many pages above its high watermark. */
 static char *fill(int64_t leave, size_t *ret_n) {
-        int64_t room;
+        NodeRoom room = { 0 };
 
-        if (node_room_read(root, 0, &room) < 0 || room < leave)
-                testmem_die("node 0 has only %" PRId64 " pages of room", room);
-        *ret_n = (size_t) (room - leave);
+        if (node_room_read(root, 0, &room) < 0 || room.pages < leave)
+                testmem_die("node 0 has only %" PRId64 " pages of room", room.pages);
+        *ret_n = (size_t) (room.pages - leave);
         return testmem_map(*ret_n, 0, false);
 }
 
@@ -298,7 +298,7 @@ static void check_full(void) {
         size_t n_filler, there;
         char *filler = fill(2000, &n_filler), *memory = testmem_map(N, 1, false);
         OrderResult result;
-        int64_t room;
+        NodeRoom room;
         int r;
 
         testmem_pfns(0, memory, N, pfns);
@@ -308,9 +308,9 @@ static void check_full(void) {
         verdict(r == 0 && there >= result.promoted && there - result.promoted <= 16 && there >= 1000 &&
                         there <= 9000 &&
                         result.promoted + result.skipped[PAGE_NO_ROOM] >= N - 64 &&
-                        room > -300 && contents_ok(memory, N),
+                        room.pages > -300 && contents_ok(memory, N),
                 "full target", "promoted %" PRIu64 ", there %zu, no-room %" PRIu64 ", room left %" PRId64,
-                result.promoted, there, result.skipped[PAGE_NO_ROOM], room);
+                result.promoted, there, result.skipped[PAGE_NO_ROOM], room.pages);
         testmem_unmap(memory, N);
         testmem_unmap(filler, n_filler);
 }
@@ -319,11 +319,11 @@ static atomic_bool watch_stop;
 static int64_t watch_least;
 
 static void *watch(void *userdata) {
-        int64_t room;
+        NodeRoom room;
 
         while (!atomic_load(&watch_stop)) {
                 if (node_room_read(root, 0, &room) >= 0)
-                        watch_least = MIN(watch_least, room);
+                        watch_least = MIN(watch_least, room.pages);
                 usleep(1000);
         }
         return NULL;
