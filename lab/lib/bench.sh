@@ -20,6 +20,10 @@ bench_parts=cxl,optane       # of bench/parts: slow memory is that much slower, 
 bench_trace=0                # seconds of a trace that is recorded of each workload, under "static"
 bench_attempts=3             # nested virtualization under emulation can lose an interrupt or reset a guest
 
+# The kernel's data are among the hottest pages and cannot be moved: where KASLR puts them, on DRAM or on slow memory, is
+# chance at each boot, and would be in the figures.
+bench_cmdline=nokaslr
+
 bench_host_room=96           # MiB of node 0 that are left to the host itself, beside the plain guest's share
 bench_delay_scale=3          # of bench/parts' times: the emulated processor is slower, too, and must get its timers done
 
@@ -56,7 +60,7 @@ bench_start_guest() {
         else
                 host_exec "$guest_tool" remove "$bench_guest" >/dev/null 2>&1 || true
                 step "starting guest '$bench_guest': ${dram}M DRAM and $((bench_memory - dram))M slow memory (about a minute)"
-                host_exec "$guest_tool" create "$bench_guest" --dram "${dram}M" --slow "$((bench_memory - dram))M" >&2
+                host_exec "$guest_tool" create "$bench_guest" --dram "${dram}M" --slow "$((bench_memory - dram))M" --cmdline "$bench_cmdline" >&2
                 # once, so that the host has given it all its pages before the first run
                 bench_in_guest sh -c 'numactl --membind=1 memhog -r1 "$1" >/dev/null 2>&1 || true' sh "$(((bench_memory - dram) * 2 / 3))m"
         fi
@@ -74,7 +78,7 @@ bench_start_plain_guest() {
                 [ "$free" -le "$1" ] ||
                         echo $(((free - $1) / 2)) >/sys/devices/system/node/node0/hugepages/hugepages-2048kB/nr_hugepages' \
                 sh $(($(bench_dram) + bench_host_room))
-        host_exec "$guest_tool" create "$bench_plain_guest" --plain --memory "${bench_memory}M" >&2
+        host_exec "$guest_tool" create "$bench_plain_guest" --plain --memory "${bench_memory}M" --cmdline "$bench_cmdline" >&2
         verb_guest push "$bench_plain_guest" "$lab_dir/bench/hmv-bench" /usr/local/bin/hmv-bench
 }
 
@@ -97,9 +101,12 @@ bench_host_tiering() {
         host_exec sh -c 'echo "$1" >/proc/sys/kernel/numa_balancing; echo "$2" >/sys/kernel/mm/numa/demotion_enabled' sh "$balancing" "$demotion"
 }
 
-# A daemon that has just started knows no domain until libvirt has answered.
+# bench_manage [FAULT_COST]: what a fault is taken to cost, instead of what was measured here. A daemon that has just
+# started knows no domain until libvirt has answered.
 bench_manage() {
         local deadline=$((SECONDS + 120)) answer
+        [ -z "${1:-}" ] || host_exec sh -c 'mkdir -p /etc/hmvisor/hmvisord.conf.d
+                printf "[Tracking]\nFaultCost=%s\n" "$1" >/etc/hmvisor/hmvisord.conf.d/bench.conf' sh "$1"
         host_exec systemctl start hmvisord
         until answer=$(host_exec hmvctl manage "$bench_guest" 2>&1); do
                 [ "$SECONDS" -lt "$deadline" ] || die "hmvisord does not manage '$bench_guest' within 120 s: $answer"
@@ -108,7 +115,8 @@ bench_manage() {
 }
 
 bench_unmanage() {
-        host_exec sh -c "! systemctl -q is-active hmvisord || { hmvctl unmanage $bench_guest; systemctl stop hmvisord; }" >&2
+        host_exec sh -c "! systemctl -q is-active hmvisord || { hmvctl unmanage $bench_guest; systemctl stop hmvisord; }
+                rm -f /etc/hmvisor/hmvisord.conf.d/bench.conf" >&2
 }
 
 # Undoes the last competitor, and fails if anything of it is left; then sets the next one.
@@ -127,6 +135,7 @@ bench_switch() {
         tail -n 1 <<<"$settings" >"$bench_dir/settings"
         case $1 in
         hmvisor) bench_manage ;;
+        hmvisor@*) bench_manage "${1#hmvisor@}" ;;
         # the agent turns the guest's own tiering off when it prepares; here both are to work
         tpp+hmvisor) bench_manage && sleep 5 && bench_in_guest hmv-bench tiering ;;
         host) bench_host_tiering on ;;
@@ -150,7 +159,7 @@ bench_sample() {
         printf '{"asked_ms":[%s,%s],"guest":%s,"host_moved":%s}\n' "$asked" "$(bench_now_ms)" "$sample" \
                 "$(host_exec awk '$1 == "pgmigrate_success" { print $2 }' /proc/vmstat)" >"$bench_dir/$1.json"
         case $bench_competitor in
-        *hmvisor) bench_daemon ;;
+        *hmvisor|hmvisor@*) bench_daemon ;;
         *)        echo null ;;
         esac >"$bench_dir/$1-daemon.json"
 }
@@ -378,7 +387,7 @@ bench_options() {
         done
         for w in ${bench_competitors//,/ }; do
                 case $w in
-                static|debian|interleave|tpp|damon|host|hmvisor|tpp+hmvisor) ;;
+                static|debian|interleave|tpp|damon|host|hmvisor|hmvisor@[1-9]*us|tpp+hmvisor) ;;
                 *) usage_error "bench: unknown competitor '$w'" ;;
                 esac
         done
