@@ -277,6 +277,9 @@ static json_object *prepare_report(const Commands *c) {
         for (int i = 0; i < n; i++)
                 json_object_array_add(list, json_object_new_int(nodes[i]));
         json_object_object_add(o, "nodes", list);
+        n = node_of_kernel(c->root);
+        if (n >= 0)
+                json_object_object_add(o, "kernel-node", json_object_new_int(n));
         if (sysfile_read(c->root, text, sizeof(text), "sys/devices/system/memory/auto_online_blocks") < 0)
                 text[0] = '\0';
         json_object_object_add(o, "online-policy",

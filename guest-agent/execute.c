@@ -310,8 +310,8 @@ static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, v
                     room.pages < run->demote[at].pages)
                         break;
                 before = at;
-                r = list_advance(run, run->demote, run->n_demote, &at, (uint64_t) MIN(room.pages, CHUNK_PAGES),
-                                 q->demote.node, &moved);
+                r = list_advance(run, run->demote, run->n_demote, &at,
+                                 (uint64_t) MIN(room.pages, CHUNK_PAGES), q->demote.node, &moved);
                 units_tally(run->demote, before, at, &result->demoted, result);
                 result_name_mover(run, result);
                 progress(userdata, result);
@@ -344,7 +344,8 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                 if (r < 0)
                         break;
                 if (room.pages < (int64_t) want && demote_at < run->n_demote && demote_left > 0 &&
-                    node_room_read(run->e->root, q->demote.node, &target_room) >= 0 && target_room.pages > 0) {
+                    node_room_read(run->e->root, q->demote.node, &target_room) >= 0 &&
+                    target_room.pages > 0) {
                         uint64_t lack = MIN((uint64_t) ((int64_t) want - room.pages), demote_left);
 
                         before = demote_at;
@@ -362,7 +363,8 @@ static int promote_all(Run *run, const OrderRequest *q, OrderProgress progress, 
                 }
                 before = at;
                 r = list_advance(run, run->promote, run->n_promote, &at,
-                                 (uint64_t) MAX(MIN(room.pages, (int64_t) want), 0), q->promote.node, &moved);
+                                 (uint64_t) MAX(MIN(room.pages, (int64_t) want), 0), q->promote.node,
+                                 &moved);
                 units_tally(run->promote, before, at, &result->promoted, result);
                 result_name_mover(run, result);
                 progress(userdata, result);

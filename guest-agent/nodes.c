@@ -12,6 +12,7 @@
 #include "sysfile.h"
 
 #define ZONEINFO_MAX (1024 * 1024)
+#define IOMEM_MAX (256 * 1024)
 #define PAGE_SHIFT 12
 
 typedef struct Zone {
@@ -264,6 +265,31 @@ bool node_map_has(const NodeMap *map, int node) {
                 if (map->spans[i].node == node)
                         return true;
         return false;
+}
+
+int node_of_kernel(int root) {
+        _cleanup_free_ char *text = malloc(IOMEM_MAX);
+        _cleanup_(node_map_done) NodeMap map = { 0 };
+        const char *line;
+        uint64_t start;
+        ssize_t len;
+        int r;
+
+        if (!text)
+                return -ENOMEM;
+        len = sysfile_read(root, text, IOMEM_MAX, "proc/iomem");
+        if (len < 0)
+                return (int) len;
+        line = strstr(text, " : Kernel data\n");
+        if (!line)
+                return -ENODATA;
+        while (line > text && line[-1] != '\n')
+                line--;
+        /* 0 to everybody who may not know */
+        if (sscanf(line, " %" SCNx64 "-", &start) != 1 || start == 0)
+                return -ENODATA;
+        r = node_map_read(root, &map);
+        return r < 0 ? r : node_map_find(&map, start >> PAGE_SHIFT);
 }
 
 int node_list_read(int root, int nodes[], size_t max) {

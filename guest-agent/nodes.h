@@ -39,9 +39,13 @@ typedef struct NodeRoom {
  * keeps from movable allocations). Asking for more makes DAMON copy pages inside their own node and call it
  * success, and has the kernel reclaim. What the largest zone lacks counts against what small ones have: what
  * is freed comes from it, and goes there first; but before it, pages go to the lists of free pages that CPUs
- * keep, which watermarks do not see: "unlisted" is how many these may still take. Returns 0, -ENXIO (the node
- * has no memory) or -errno. */
+ * keep, which watermarks do not see: "unlisted" is how many these may still take. Returns 0, -ENXIO (the
+ * node has no memory) or -errno. */
 int node_room_read(int root, int node, NodeRoom *ret);
+
+/* The node that holds the kernel's own data, which are hot and cannot be moved: where they lie is decided at
+ * boot, by chance where KASLR is on. Returns it, -ENODATA where /proc/iomem does not say, or -errno. */
+int node_of_kernel(int root);
 
 /* The nodes that have memory, ascending, at most max of them. Returns their number or -errno. */
 int node_list_read(int root, int nodes[], size_t max);

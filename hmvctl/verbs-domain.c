@@ -99,12 +99,31 @@ static const char *text_or_dash(json_object *object, const char *key) {
         return *json_text(object, key) ? json_text(object, key) : "-";
 }
 
+/* Where the guest's kernel has its own data, and what that means: nobody can move them. "" if not known. */
+static const char *kernel_data_of(json_object *d, char text[static 192]) {
+        json_object *node = json_member(d, "AgentKernelNode"), *cells = json_member(d, "Cells");
+
+        text[0] = '\0';
+        for (size_t i = 0; node && cells && i < json_object_array_length(cells); i++) {
+                json_object *c = json_object_array_get_idx(cells, i);
+
+                if (json_object_get_int64(node) != (int64_t) json_number(c, "Cell"))
+                        continue;
+                snprintf(text, 192, "cell %" PRIu64 "%s", json_number(c, "Cell"),
+                         streq(json_text(c, "Tier"), "slow")
+                                 ? ", slow, by chance of this boot (remedy: 'nokaslr' in the guest, or a "
+                                   "small --min-slow)"
+                                 : "");
+        }
+        return text;
+}
+
 static int run_info(Ctl *ctl, const Args *args, Outcome *o) {
         _cleanup_(table_freep) Table *t = table_new("Key|Value", TABLE_NO_HEADINGS);
         _cleanup_json_ json_object *d = NULL;
         _cleanup_free_ char *path = NULL;
         json_object *cells;
-        char id[16], tracking[64] = "-";
+        char id[16], tracking[64] = "-", kernel_data[192];
         int r;
 
         r = get_domain(ctl, args, &path, &d, o);
@@ -138,6 +157,8 @@ static int run_info(Ctl *ctl, const Args *args, Outcome *o) {
                 r = table_row(t, "Agent:", text_or_dash(d, "AgentVersion"));
         if (r >= 0)
                 r = table_row(t, "Guest kernel:", text_or_dash(d, "AgentKernel"));
+        if (r >= 0 && *kernel_data_of(d, kernel_data))
+                r = table_row(t, "Kernel data:", kernel_data);
         if (r < 0)
                 return outcome_set(o, OUTCOME_FAILED, "out of memory");
         r = table_print(t, ctl->out);

@@ -391,6 +391,7 @@ static void view_agent(const Domain *d, DomainView *v) {
         const AgentPrepared *p = d->agent ? agent_link_prepared(d->agent) : NULL;
         const AgentStats *stats = d->agent ? agent_link_stats(d->agent) : NULL;
 
+        v->agent_kernel_node = p ? p->kernel_node : -1;
         if (p) {
                 snprintf(v->agent_version, sizeof(v->agent_version), "%s", p->version);
                 snprintf(v->agent_kernel, sizeof(v->agent_kernel), "%s", p->kernel);

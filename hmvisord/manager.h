@@ -48,6 +48,7 @@ typedef struct DomainView {
         char tracking_log[8];          /* "ring" or "bitmap" */
         uint64_t tracking_epochs, tracking_dropped, tracking_cost_ns, tracking_last_cost_ns;
         char agent_version[64], agent_kernel[128];     /* "" when the agent is not ours */
+        int32_t agent_kernel_node;     /* of the guest's kernel's own data; -1: not known */
         char agent_online_policy[32];  /* of the guest's kernel for plugged memory */
         char mover[16];                /* of the last order */
 } DomainView;

@@ -340,6 +340,7 @@ const sd_bus_vtable domain_vtable[] = {
         WHOLE("Cells", "aa{sv}", property_cells),
         STATE("AgentVersion", "s", property_text, agent_version),
         STATE("AgentKernel", "s", property_text, agent_kernel),
+        STATE("AgentKernelNode", "i", NULL, agent_kernel_node),
         STATE("AgentOnlinePolicy", "s", property_text, agent_online_policy),
         STATE("TrackingState", "s", property_text, tracking_state),
         STATE("TrackingLog", "s", property_text, tracking_log),
@@ -376,7 +377,7 @@ void bus_emit_domain_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
                 "Name",          "Id",          "Phase", "Reason",       "Bound",
                 "Managed",       "Policy",      "Cells", "AgentVersion", "AgentKernel", "AgentOnlinePolicy",
-                "TrackingState", "TrackingLog", NULL,
+                "TrackingState", "TrackingLog", "AgentKernelNode", NULL,
         };
 
         emit_changed(b, uuid, names);

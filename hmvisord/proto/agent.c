@@ -147,12 +147,16 @@ int agent_reply_parse_prepared(const char *text, AgentPrepared *ret, Outcome *o)
         json_object *v = NULL, *list;
         AgentPrepared p = {};
         size_t n = 0, used = 0;
+        uint64_t kernel_node;
+        int r;
 
         if (object_parse(text, &root, &v, o) < 0)
                 return -EIO;
         if (reply_get_text(v, "version", p.version, sizeof(p.version)) < 0 || p.version[0] == '\0')
                 return garbage(o, "prepare without a version");
         (void) reply_get_text(v, "kernel", p.kernel, sizeof(p.kernel));
+        r = reply_get_number(v, "kernel-node", 1023, &kernel_node);
+        p.kernel_node = r < 0 ? -1 : (int32_t) kernel_node;
         (void) reply_get_text(v, "online-policy", p.online_policy, sizeof(p.online_policy));
         if (reply_get_list(v, "changed", 32, &list, &n) < 0)
                 n = 0;

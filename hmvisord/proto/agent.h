@@ -63,6 +63,7 @@ typedef struct AgentStatus {
 
 typedef struct AgentPrepared {
         char version[64], kernel[128];
+        int32_t kernel_node;                    /* where its kernel's own data are; -1: not said */
         char online_policy[32];
         char changed[256];                      /* what it turned off, with spaces between */
 } AgentPrepared;

@@ -24,6 +24,7 @@ def make_root(path):
         with open(full, 'w' if isinstance(text, str) else 'wb') as f:
             f.write(text)
     put('proc/sys/kernel/osrelease', '6.12.1-test\n')
+    put('proc/iomem', '  08000000-08ffffff : Kernel data\n')
     put('proc/sys/kernel/numa_balancing', '1\n')
     put('sys/kernel/mm/numa/demotion_enabled', 'true\n')
     put('sys/devices/system/memory/auto_online_blocks', 'online_movable\n')

@@ -103,7 +103,8 @@ static void zones_put(const Tree *t, unsigned free_pages) {
         put(t, "proc/zoneinfo", text);
 }
 
-__attribute__((format(printf, 2, 3))) static NodeRoom room_of_node_0(const Tree *t, const char *format, ...) {
+__attribute__((format(printf, 2, 3)))
+static NodeRoom room_of_node_0(const Tree *t, const char *format, ...) {
         char text[512];
         NodeRoom room;
         va_list ap;
@@ -180,6 +181,28 @@ static void test_map(void **state) {
         assert_false(node_map_has(&map, 2));
 }
 
+static void test_kernel(void **state) {
+        const Tree *t = *state;
+
+        zones_put(t, 1300);
+        put(t, "sys/devices/system/node/has_memory", "0-1\n");
+        put(t, "sys/devices/system/node/node0/memory0", "");
+        put(t, "sys/devices/system/node/node1/memory2", "");
+        put(t, "sys/devices/system/node/node1/memory3", "");
+        assert_int_equal(node_of_kernel(t->fd), -ENOENT); /* no such file */
+        put(t, "proc/iomem",
+            "00001000-0009fbff : System RAM\n00100000-1fffffff : System RAM\n"
+            "  15600000-165fffff : Kernel code\n  17200000-17472a7f : Kernel data\n"
+            "  17cdc000-181fffff : Kernel bss\n");
+        assert_int_equal(node_of_kernel(t->fd), 1);
+        put(t, "proc/iomem", "  01000000-01ffffff : Kernel code\n  02c00000-02e72a7f : Kernel data\n");
+        assert_int_equal(node_of_kernel(t->fd), 0);
+        put(t, "proc/iomem", "  00000000-00000000 : Kernel code\n  00000000-00000000 : Kernel data\n");
+        assert_int_equal(node_of_kernel(t->fd), -ENODATA);
+        put(t, "proc/iomem", "00001000-0009fbff : System RAM\n");
+        assert_int_equal(node_of_kernel(t->fd), -ENODATA);
+}
+
 static void test_list(void **state) {
         const Tree *t = *state;
         int nodes[4];
@@ -218,6 +241,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup_teardown(test_room, tree_make, tree_remove),
                 cmocka_unit_test_setup_teardown(test_map, tree_make, tree_remove),
+                cmocka_unit_test_setup_teardown(test_kernel, tree_make, tree_remove),
                 cmocka_unit_test_setup_teardown(test_list, tree_make, tree_remove),
                 cmocka_unit_test(test_text),
         };

@@ -115,6 +115,7 @@ class Prepare(AgentCase):
         self.assertEqual(report['movers'], ['pagemap'])
         self.assertEqual(report['nodes'], [0, 1])
         self.assertEqual(report['kernel'], '6.12.1-test')
+        self.assertEqual(report['kernel-node'], 1)
         self.assertEqual(report['online-policy'], 'online_movable')
         self.assertEqual(report['changed'], ['kernel.numa_balancing', 'mm.numa.demotion_enabled'])
         self.assertEqual(self.ours('prepare', manage=True)['changed'], report['changed'])

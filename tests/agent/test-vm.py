@@ -183,6 +183,7 @@ def check_channel(vm, tap, at):
     tap.result(ask(s, 'guest-sync', id=4711) == {'return': 4711}, 'guest-sync through the port, without a stock agent')
     report = ask(s, '__org.hmvisor_prepare', manage=True)['return']
     tap.result('pagemap' in report['movers'] and report['nodes'] == [0, 1] and
+               report['kernel-node'] in (0, 1) and
                report['changed'] == ['kernel.numa_balancing'], 'prepare')
     found, at = vm.wait(r'^BALANCING 0', at, 30)
     tap.result(bool(found), 'the kernel\'s own tiering is off')

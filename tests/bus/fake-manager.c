@@ -63,7 +63,7 @@ static void add_cell(DomainView *v, Tier tier, const char *nodes, uint64_t boot,
 static DomainView *add_domain(Manager *m, const char *name, int id, Phase phase) {
         DomainView *v = &m->domains[m->n];
 
-        *v = (DomainView) { .id = id, .phase = phase };
+        *v = (DomainView) { .id = id, .phase = phase, .agent_kernel_node = -1 };
         snprintf(v->name, sizeof(v->name), "%s", name);
         snprintf(v->uuid, sizeof(v->uuid), "00000000-1111-4222-8333-44445555%04zu", m->n);
         v->policy.migrate_bytes_per_sec = UINT64_C(64) << 20;
@@ -105,6 +105,7 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         snprintf(v->mover, sizeof(v->mover), "damon");
         snprintf(v->agent_version, sizeof(v->agent_version), "0.1.0");
         snprintf(v->agent_kernel, sizeof(v->agent_kernel), "6.12.0");
+        v->agent_kernel_node = 1;
         snprintf(v->agent_online_policy, sizeof(v->agent_online_policy), "online_movable");
         v->tracking_epochs = 600;
         v->tracking_dropped = 1;

@@ -48,6 +48,15 @@ def told():
     check(cells, "heat is empty")
 
 
+def kernel_found():
+    """info names the cell that the guest's kernel put its own data in"""
+    iomem = guest(NAME, "cat", "/proc/iomem").out
+    at = next(int(line.split("-")[0], 16) for line in iomem.splitlines() if line.endswith(" : Kernel data"))
+    info = hmvctl("info", NAME, "--json").json()
+    boot = {c["Cell"]: c["BootBytes"] for c in info["Cells"]}  # the cells of a small guest lie one after the other
+    equal(info["AgentKernelNode"], 0 if at < boot[0] else 1, f"{iomem} {boot}")
+
+
 def stock_agent():
     """The stock agent's functions work through ours"""
     agent("guest-ping")
@@ -147,5 +156,5 @@ def shutdown_by_agent():
 
 if __name__ == "__main__":
     lab("up", timeout=3600)
-    sys.exit(main([demo, verified, told, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
+    sys.exit(main([demo, verified, told, kernel_found, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
                    paused, saved, events_told, clean_stop, shutdown_by_agent], NAME))

@@ -183,7 +183,7 @@ static void answer_agent(const FakeCall *c) {
                 fake.guest_managed = strstr(c->text, "true") != NULL;
                 fake.n_releases += !fake.guest_managed;
                 return answer(c, OUTCOME_OK, "{\"return\":{\"version\":\"1\",\"kernel\":\"6.12\","
-                                             "\"online-policy\":\"online_movable\"}}");
+                                             "\"kernel-node\":1,\"online-policy\":\"online_movable\"}}");
         }
         if (strstr(c->text, "stats") && fake.said_pages > 0) {
                 snprintf(text, sizeof(text),

@@ -137,6 +137,7 @@ static void test_observes(void **state) {
         assert_string_equal(view(&f).tracking_log, "ring");
         assert_string_equal(view(&f).agent_version, "1");
         assert_string_equal(view(&f).agent_online_policy, "online_movable");
+        assert_int_equal(view(&f).agent_kernel_node, 1);
         assert_false(fake.guest_managed);
         fake_event(VIRT_DOMAIN, VIRT_STATE_OFF, -1, false);
         run(&f, 100);

@@ -266,6 +266,15 @@ static void test_agent_prepared_and_stats(void **state) {
                          0);
         assert_string_equal(p.version, "0.1?[2J");
         assert_string_equal(p.changed, "kernel.numa_balancing x");
+        assert_int_equal(p.kernel_node, -1);
+        assert_int_equal(agent_reply_parse_prepared("{\"return\":{\"version\":\"1\",\"kernel-node\":1}}",
+                                                    &p, &o),
+                         0);
+        assert_int_equal(p.kernel_node, 1);
+        assert_int_equal(agent_reply_parse_prepared(
+                                 "{\"return\":{\"version\":\"1\",\"kernel-node\":1024}}", &p, &o),
+                         0);
+        assert_int_equal(p.kernel_node, -1);
         assert_int_equal(
                 agent_reply_parse_stats("{\"return\":{\"nodes\":[{\"node\":1,\"total\":10,\"free\":99,"
                                         "\"file\":1}],\"available\":5,\"swap-free\":7,\"swap-in\":11,"
