@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Guests and QEMUs that lack something, or answer nonsense: DEGRADED with a reason, and running all the same."""
 import json
+import shlex
 import sys
 
 from labhost import check, equal, guest, hmvctl, host, lab, main, matches, wait_for
@@ -31,10 +32,11 @@ def garbage_agent():
     equal(r.code, 0, f"starting it: {r.err[-2000:]}")
     hmvctl("manage", NAME, "--live")
     wait_for("managed", 120, lambda: info()["Phase"] == "managed")
-    script = ("systemctl stop hmvisor-ga qemu-guest-agent; p=/dev/virtio-ports/org.qemu.guest_agent.0; "
-              "exec 3<>$p; cat <&3 >/dev/null & "
-              "for i in $(seq 90); do head -c 4096 /dev/urandom >&3; printf '\\n{\"return\":[[[[[{}\\n' >&3; sleep 1; done; "
-              "kill %1; exec 3>&-; systemctl start qemu-guest-agent hmvisor-ga")
+    # Within a time of its own, as a write to the port waits for ever while nobody at the other end reads.
+    noise = ("exec 3<>/dev/virtio-ports/org.qemu.guest_agent.0; cat <&3 >/dev/null & "
+             "for i in $(seq 90); do head -c 4096 /dev/urandom >&3; printf '\\n{\"return\":[[[[[{}\\n' >&3; sleep 1; done; kill $!")
+    script = (f"systemctl stop hmvisor-ga qemu-guest-agent; timeout -k 5 120 sh -c {shlex.quote(noise)}; "
+              "systemctl start qemu-guest-agent hmvisor-ga")
     guest(NAME, "systemd-run", "--quiet", "sh", "-c", script)
     degraded_for("agent")
     pid = host("systemctl", "show", "hmvisord", "-p", "NRestarts", "--value").out.strip()
