@@ -282,8 +282,8 @@ static void check_hugetlb(void) {
                         node);
 }
 
-/* Room that node 0 must not fall under: there its low watermark is, where the kernel begins to reclaim. Up to
- * there pages may lie on a CPU's list instead. */
+/* Room that node 0 must not fall under: its low watermark is there, where the kernel begins to reclaim. Up
+ * to there pages may lie on a CPU's list instead. */
 #define ROOM_LOW (-748)
 
 /* Fills node 0 up to so many pages above its high watermark. */

@@ -8,89 +8,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include "core/domain.h"
-
-#define DRAM 4096
-#define SLOW 8192
-#define HOT 700 /* slow frames that are always written */
-#define FIRST_DEMOTED ((HOT + DRAM / DRAM_RESERVE) * DEMOTE_OVERPROVISION) /* by the first order, at most */
-
-typedef struct Rig {
-        Core *core;
-        uint8_t counters[DRAM + SLOW];
-        RangeFacts ranges[2];
-        DomainFacts facts;
-        Inputs in;
-        usec_t now;
-        AckFacts ack;
-        uint64_t order; /* of the last tick; 0: none */
-        Decision decision;
-        bool decided;
-} Rig;
-
-static int set_up(void **state) {
-        Rig *g = calloc(1, sizeof(*g));
-
-        if (!g || core_new(&g->core) < 0)
-                return -1;
-        g->ranges[0] = (RangeFacts){ .gfn = 0, .n_pages = DRAM, .cell = 0, .counters = g->counters };
-        g->ranges[1] =
-                (RangeFacts){ .gfn = 1 << 20, .n_pages = SLOW, .cell = 1, .counters = g->counters + DRAM };
-        g->facts = (DomainFacts){
-                .domain = 7,
-                .policy = domain_policy_default(),
-                .agent_ready = true,
-                .ranges_generation = 1,
-                .cells = { { .cell = 0, .tier = TIER_DRAM, .size_bytes = DRAM * PAGE_BYTES },
-                           { .cell = 1, .tier = TIER_SLOW, .size_bytes = SLOW * PAGE_BYTES } },
-                .n_cells = 2,
-                .ranges = g->ranges,
-                .n_ranges = 2,
-                .samples = 10,
-        };
-        g->facts.policy.managed = true;
-        g->in = (Inputs){ .policy = host_policy_default(), .domains = &g->facts, .n_domains = 1 };
-        memset(g->counters + DRAM, 10, HOT);
-        *state = g;
-        return 0;
-}
-
-static int tear_down(void **state) {
-        Rig *g = *state;
-
-        core_free(g->core);
-        free(g);
-        return 0;
-}
-
-static void step(Rig *g) {
-        OrderList list;
-
-        g->now += USEC_PER_SEC;
-        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
-        g->order = list.n_orders > 0 ? list.orders[0].order : 0;
-        g->decided = list.n_decisions > 0;
-        if (g->decided)
-                g->decision = list.decisions[0];
-        order_list_done(&list);
-}
-
-static unsigned steps_until_order(Rig *g, unsigned most) {
-        for (unsigned i = 1; i <= most; i++) {
-                step(g);
-                if (g->order > 0)
-                        return i;
-        }
-        return 0;
-}
-
-static void acknowledge(Rig *g, uint64_t order, AckState state) {
-        g->ack.order = order;
-        g->ack.state = state;
-        g->facts.ack = &g->ack;
-        step(g);
-        g->facts.ack = NULL;
-}
+#include "step-rig.h"
 
 static void test_life_of_an_order(void **state) {
         Rig *g = *state;
@@ -197,29 +115,6 @@ static void test_lying_acknowledgements(void **state) {
         assert_int_equal(t.promoted_pages, HOT);
 }
 
-/* A guest that moves nothing is asked less and less often; one that never answers times out. */
-static void test_back_off(void **state) {
-        Rig *g = *state;
-        unsigned pause, last = 0;
-        DomainTotals t;
-
-        assert_int_equal(steps_until_order(g, 3), 3);
-        for (unsigned i = 0; i < 8; i++) {
-                g->ack.skipped_pages[SKIP_NO_ROOM] = HOT;
-                acknowledge(g, g->order, ACK_DONE);
-                pause = steps_until_order(g, 1000);
-                assert_true(pause > 0);
-                assert_true(i >= 6 ? pause == last : pause > last);
-                last = pause;
-        }
-        assert_int_equal(last, 2 << BACKOFF_MAX);
-        g->now += ORDER_TIMEOUT_USEC;
-        step(g);
-        assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
-        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
-        assert_int_equal(t.failed_orders, 1);
-}
-
 /* Few hot pages do not end the first turn of tracking while it is paid for; nor do they wait for ever. */
 static void test_first_turn_is_made_use_of(void **state) {
         Rig *g = *state;
@@ -232,86 +127,6 @@ static void test_first_turn_is_made_use_of(void **state) {
         assert_int_equal(steps_until_order(g, 20), HEAT_MEMORY);
         g->ack.promoted_pages = 100;
         acknowledge(g, g->order, ACK_DONE);
-}
-
-static void test_refused_pages_are_barred(void **state) {
-        Rig *g = *state;
-        unsigned pause;
-
-        assert_int_equal(steps_until_order(g, 3), 3);
-        g->ack.skipped_pages[SKIP_PINNED] = HOT;
-        acknowledge(g, g->order, ACK_DONE);
-        pause = steps_until_order(g, 1000);
-        assert_in_range(pause, BAR_EPOCHS - 2, BAR_EPOCHS + 2);
-}
-
-/* Time passes for them while tracking rests, too. */
-static void test_refused_pages_are_barred_for_a_while(void **state) {
-        Rig *g = *state;
-
-        assert_int_equal(steps_until_order(g, 3), 3);
-        g->ack.skipped_pages[SKIP_PINNED] = HOT;
-        acknowledge(g, g->order, ACK_DONE);
-        g->facts.samples = 0;
-        assert_int_equal(steps_until_order(g, BAR_EPOCHS), 0);
-        g->facts.samples = 10;
-        assert_in_range(steps_until_order(g, 10), 1, 3);
-}
-
-/* All of DRAM is hot but for frames that the guest cannot move: it is at rest without them, not backed off,
- * and the next order comes as soon as something else gets cold. */
-static void test_stuck_pages_give_no_room(void **state) {
-        Rig *g = *state;
-
-        memset(g->counters, 10, DRAM - HOT);
-        assert_int_equal(steps_until_order(g, 3), 3);
-        g->ack.skipped_pages[SKIP_NO_ROOM] = g->ack.skipped_pages[SKIP_UNMOVABLE] = HOT;
-        acknowledge(g, g->order, ACK_DONE);
-        assert_int_equal(steps_until_order(g, 20), 0);
-        assert_int_equal(g->decision.verdict, VERDICT_BALANCED);
-        memset(g->counters, 0, 200);
-        assert_in_range(steps_until_order(g, 20), 5, 15);
-        assert_true(g->decision.promote_pages <= 200);
-
-        /* The same once more explains nothing: it is asked again, but later. */
-        g->ack.skipped_pages[SKIP_NO_ROOM] = g->decision.promote_pages;
-        acknowledge(g, g->order, ACK_DONE);
-        step(g);
-        assert_int_equal(g->order, 0);
-        assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
-        assert_in_range(steps_until_order(g, 20), 1, 4);
-}
-
-/* Where some pages found no room, more are demoted beside those of the next order; not when all found some.
- * Before anything was promoted, as many more as the guest's kernel may have of DRAM. */
-static void test_lack_of_room(void **state) {
-        Rig *g = *state;
-        uint64_t lack = DRAM / DRAM_RESERVE, no_room = 5; /* few: DRAM is not much more than is demoted */
-
-        assert_int_equal(steps_until_order(g, 3), 3);
-        for (unsigned i = 0; i < 2; i++) {
-                assert_int_equal(g->decision.demote_pages,
-                                 (g->decision.promote_pages + lack) * DEMOTE_OVERPROVISION);
-                g->ack.promoted_pages = g->decision.promote_pages - no_room;
-                g->ack.skipped_pages[SKIP_NO_ROOM] = no_room;
-                lack = i == 0 ? LACK_FACTOR * no_room : 0;
-                if (i == 1)
-                        g->ack.skipped_pages[SKIP_NO_ROOM] = 0;
-                acknowledge(g, g->order, ACK_DONE);
-                assert_true(steps_until_order(g, 40) > 0);
-        }
-        assert_int_equal(g->decision.demote_pages, g->decision.promote_pages * DEMOTE_OVERPROVISION);
-}
-
-/* They are asked for again: memory that was pinned may be free by now. */
-static void test_stuck_pages_are_tried_again(void **state) {
-        Rig *g = *state;
-
-        memset(g->counters, 10, DRAM - HOT);
-        assert_int_equal(steps_until_order(g, 3), 3);
-        g->ack.skipped_pages[SKIP_NO_ROOM] = g->ack.skipped_pages[SKIP_PINNED] = HOT;
-        acknowledge(g, g->order, ACK_DONE);
-        assert_in_range(steps_until_order(g, 1000), BAR_EPOCHS - 2, BAR_EPOCHS + 2);
 }
 
 static void test_balance_is_noted(void **state) {
@@ -533,7 +348,6 @@ static void test_transitions(void **state) {
                                          expected[from][to] != '-');
 }
 
-#define WITH_RIG(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 
 /* A user's command goes in by the inputs, and sizes to ask for come out; without a market nothing does. */
 static void test_market(void **state) {
@@ -598,13 +412,7 @@ int main(void) {
                 WITH_RIG(test_life_of_an_order),
                 WITH_RIG(test_verdicts),
                 WITH_RIG(test_lying_acknowledgements),
-                WITH_RIG(test_back_off),
                 WITH_RIG(test_first_turn_is_made_use_of),
-                WITH_RIG(test_refused_pages_are_barred),
-                WITH_RIG(test_refused_pages_are_barred_for_a_while),
-                WITH_RIG(test_lack_of_room),
-                WITH_RIG(test_stuck_pages_give_no_room),
-                WITH_RIG(test_stuck_pages_are_tried_again),
                 cmocka_unit_test(test_balance_is_noted),
                 WITH_RIG(test_contract),
                 WITH_RIG(test_absurd_values),
