@@ -21,6 +21,7 @@ PAGES_PER_GIB = 1 << 18
 # key, title, how it is printed, whether less is better
 MEMORY = [
     ('slow_stores_per_unit', 'slow stores', '{:.3g}', True),
+    ('guest_slow_stores_per_unit', "to the guest's memory", '{:.3g}', True),
     ('copy_stores_per_unit', 'and by copies', '{:.3g}', True),
     ('slow_loads_per_unit', 'slow loads', '{:.3g}', True),
     ('slow_write_backs_per_unit', 'slow write-backs (model)', '{:.3g}', True),
