@@ -156,7 +156,7 @@ static int core_make_orders(Core *c, const Inputs *in, Decision *decisions, Orde
 
                 if (!d->wants)
                         continue;
-                pages = core_grant(c, d, policy_min_order_pages(policy), dry_run, n_waiting--);
+                pages = core_grant(c, d, domain_min_order_pages(d, policy), dry_run, n_waiting--);
                 if (pages == 0)
                         continue;
                 r = domain_order(d, policy, c->last_order + 1, pages, dry_run, c->now, o, &decisions[i]);

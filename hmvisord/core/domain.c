@@ -51,6 +51,12 @@ uint64_t policy_min_order_pages(const DomainPolicy *p) {
         return MIN(MAX(p->min_order_pages, UINT64_C(1)), (uint64_t) ORDER_PAGES_MAX);
 }
 
+uint64_t domain_min_order_pages(const Domain *d, const DomainPolicy *p) {
+        uint64_t minimum = policy_min_order_pages(p);
+
+        return d->plan.steady_pages > 0 ? MIN(minimum, d->plan.steady_pages) : minimum;
+}
+
 uint64_t order_bytes(uint64_t promote_pages) {
         return 2 * promote_pages * PAGE_BYTES;
 }
@@ -335,7 +341,7 @@ void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret)
                 decision.hot_slow_pages = d->plan.hot_slow_pages;
                 decision.hot_dram_pages = d->plan.hot_dram_pages;
                 decision.cold_dram_pages = d->plan.cold_dram_pages;
-                d->wants = d->plan.pages >= policy_min_order_pages(&facts->policy);
+                d->wants = d->plan.pages >= domain_min_order_pages(d, &facts->policy);
                 if (d->wants && domain_learns(d)) {
                         d->wants = false;
                         decision.verdict = VERDICT_LEARNING;

@@ -92,3 +92,6 @@ uint64_t order_bytes(uint64_t promote_pages);
 
 /* The fewest pages of an order, at least 1 and no more than an order can hold. */
 uint64_t policy_min_order_pages(const DomainPolicy *p);
+
+/* The least order that this tick's plan is worth. */
+uint64_t domain_min_order_pages(const Domain *d, const DomainPolicy *p);

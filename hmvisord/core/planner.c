@@ -71,6 +71,7 @@ static void plan_pair(Plan *plan) {
 
                 uint64_t n = MIN(slow, dram);
                 plan->pages += n;
+                plan->steady_pages += hot >= STEADY_HEAT ? n : 0;
                 plan->gain += n * (hot - cold);
                 slow -= n;
                 dram -= n;
@@ -110,8 +111,10 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
                         ret->cold_dram_pages += ret->dram[h];
         }
         plan_pair(ret);
-        if (ret->gain < ret->total_heat / GAIN_LEAST)
-                ret->pages = ret->gain = 0;
+        if (ret->gain < ret->total_heat / GAIN_LEAST) {
+                ret->pages = ret->steady_pages;
+                ret->gain = 0;
+        }
 }
 
 /* A list in the making: how many pages of each heat are still wanted, and where the next of each band goes.

@@ -10,6 +10,7 @@
 
 #define DEMOTE_OVERPROVISION 4 /* the guest skips free and unmovable frames, which the host cannot see */
 #define GAIN_LEAST 256         /* moves bring at least one part in 256 of all heat to DRAM, or stay undone */
+#define STEADY_HEAT 160        /* of a page found written in every sample of HEAT_MEMORY epochs, about */
 #define DRAM_RESERVE 16        /* one part in 16 of a DRAM cell is taken to be the guest kernel's own */
 
 typedef struct PlanQuestion {
@@ -30,6 +31,8 @@ typedef struct Plan {
         uint32_t hysteresis; /* as used */
         uint64_t hot_slow_pages, hot_dram_pages, cold_dram_pages;
         uint64_t pages;             /* worth promoting now */
+        uint64_t steady_pages;      /* of them, those of STEADY_HEAT: heat does not tell how often they are
+                                       written, one may have half of all stores; worth an order of its own */
         uint64_t gain, total_heat;  /* what that brings to DRAM, and all that there is: sums of heat */
         uint64_t slow[HEAT_VALUES]; /* pages that may be promoted, by heat */
         uint64_t dram[HEAT_VALUES]; /* pages of the DRAM cell, by heat */

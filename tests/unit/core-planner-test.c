@@ -107,17 +107,23 @@ static void test_equal_pages_stay(void **state) {
         }
 }
 
-/* Few hot pages beside many: they change little, so they are left alone; alone they are everything. */
+/* Few hot pages beside many: they change little, so they are left alone; alone they are everything. But how
+ * hot a page is that is found written each time, heat does not tell. */
 static void test_gain_must_be_felt(void **state) {
         PlanQuestion q = question();
         Plan p;
 
-        heatmap_set_heat(&map, DRAM, 3, 255);
+        heatmap_set_heat(&map, DRAM, 3, STEADY_HEAT - 1);
         plan_compute(&q, &p);
         assert_int_equal(p.pages, 3);
+        assert_int_equal(p.steady_pages, 0);
         heatmap_set_heat(&map, 0, DRAM - 3, 255);
         plan_compute(&q, &p);
         assert_int_equal(p.pages, 0);
+        heatmap_set_heat(&map, DRAM + 1, 1, 255);
+        plan_compute(&q, &p);
+        assert_int_equal(p.pages, 1);
+        assert_int_equal(p.steady_pages, 1);
 }
 
 static void test_lists(void **state) {

@@ -129,6 +129,22 @@ static void test_first_turn_is_made_use_of(void **state) {
         acknowledge(g, g->order, ACK_DONE);
 }
 
+/* A page that is always written may have half of all stores: it is worth an order by itself, once it is
+ * known to be; a guest that cannot move it is not asked again soon. */
+static void test_one_steady_page(void **state) {
+        Rig *g = *state;
+        unsigned steps;
+
+        memset(g->counters, 10, DRAM / 2);
+        memset(g->counters + DRAM + 1, 0, SLOW - 1);
+        steps = steps_until_order(g, 20);
+        assert_in_range(steps, HEAT_MEMORY, HEAT_MEMORY + 2);
+        assert_int_equal(g->decision.promote_pages, 1);
+        g->ack.skipped_pages[SKIP_UNMOVABLE] = 1;
+        acknowledge(g, g->order, ACK_DONE);
+        assert_int_equal(steps_until_order(g, BAR_EPOCHS - 2), 0);
+}
+
 static void test_balance_is_noted(void **state) {
         Decision d = { .verdict = VERDICT_RATE_CAPPED, .when = 1, .hot_dram_pages = 1600 }, then = { 0 };
         usec_t since = 0;
@@ -413,6 +429,7 @@ int main(void) {
                 WITH_RIG(test_verdicts),
                 WITH_RIG(test_lying_acknowledgements),
                 WITH_RIG(test_first_turn_is_made_use_of),
+                WITH_RIG(test_one_steady_page),
                 cmocka_unit_test(test_balance_is_noted),
                 WITH_RIG(test_contract),
                 WITH_RIG(test_absurd_values),
