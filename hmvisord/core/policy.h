@@ -44,7 +44,7 @@ typedef struct DomainPolicy {
         uint32_t hysteresis; /* a page must be hotter by so much than the one it displaces (heat units) */
         uint32_t warmup_epochs;   /* epochs observed before the first order */
         uint32_t settle_epochs;   /* whole epochs between an order's end and the next order */
-        uint64_t min_order_pages; /* fewer candidates than this are not worth an order */
+        uint64_t min_order_pages; /* fewer candidates are not worth an order, unless always found written */
 
         bool trading;                        /* takes part in the market */
         uint64_t entitled_bytes[_TIER_MAX];  /* what it is paid for; 0: the size that it started with */
