@@ -84,7 +84,7 @@ class Style(unittest.TestCase):
         self.broken('a.c', HEAD + 'int x;', 'no newline')
         self.broken('a.c', HEAD + f'/* {"x" * 109} */\n', '115 columns')
         self.broken('qemu/a.c', HEAD + f'/* {"x" * 80} */\n', '86 columns')
-        self.broken('a.md', 'http://deb.debian' + '.org/debian\n', 'no registry')
+        self.broken('a.md', '.'.join(('http://deb', 'debian', 'org/debian\n')), 'no registry')
         self.broken('a.md', 'see /wor' + 'k/main\n', 'no path of one machine')
 
 
