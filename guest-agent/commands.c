@@ -120,10 +120,10 @@ static bool element_get(json_object *array, size_t i, uint64_t min, uint64_t max
 }
 
 static int list_get(json_object *arguments, const char *name, OrderList *ret, char error[static 256]) {
-        static const char *const members[] = { "node", "ranges", NULL };
+        static const char *const members[] = { "node", "ranges", "most", NULL };
         _cleanup_free_ PageRange *ranges = NULL;
         json_object *o, *array;
-        uint64_t node, total = 0;
+        uint64_t node, total = 0, most = 0;
         size_t n;
         int r;
 
@@ -140,6 +140,9 @@ static int list_get(json_object *arguments, const char *name, OrderList *ret, ch
         if (r == 0 || !json_object_object_get_ex(o, "ranges", &array) ||
             !json_object_is_type(array, json_type_array))
                 return FAIL(error, "'%s' needs a number 'node' and an array 'ranges'", name);
+        r = number_get(o, "most", 1, ORDER_PAGES_MAX, &most, error);
+        if (r < 0)
+                return r;
         n = json_object_array_length(array);
         if (n % 2 != 0 || n / 2 > ORDER_RANGES_MAX)
                 return FAIL(error, "'ranges' of '%s' must be pairs of pfn and count, at most %d of them",
@@ -156,7 +159,7 @@ static int list_get(json_object *arguments, const char *name, OrderList *ret, ch
                 if (total > ORDER_PAGES_MAX)
                         return FAIL(error, "'%s' names more than %d pages", name, ORDER_PAGES_MAX);
         }
-        *ret = (OrderList) { (int) node, TAKE_PTR(ranges), n / 2 };
+        *ret = (OrderList) { (int) node, TAKE_PTR(ranges), n / 2, most };
         return 0;
 }
 
@@ -211,6 +214,8 @@ static int handle_submit(Commands *c, json_object *arguments, json_object **ret,
                 return r;
         if (request.promote.node < 0 && request.demote.node < 0)
                 return FAIL(error, "an order needs 'promote' or 'demote'");
+        if (request.promote.most > 0 || (request.promote.node >= 0 && request.demote.most > 0))
+                return FAIL(error, "'most' is for a 'demote' without 'promote'");
         if (request.promote.node == request.demote.node)
                 return FAIL(error, "'promote' and 'demote' name the same node");
         request.deadline = deadline_ms * USEC_PER_MSEC;
@@ -335,6 +340,7 @@ static int handle_stats(Commands *c, json_object *arguments, json_object **ret, 
                 json_object_object_add(node, "free", number(p.nodes[i].free));
                 json_object_object_add(node, "file", number(p.nodes[i].file));
                 json_object_object_add(node, "anon", number(p.nodes[i].anon));
+                json_object_object_add(node, "foreign", number(p.nodes[i].foreign));
                 json_object_array_add(nodes, node);
         }
         order_queue_totals(c->orders, &promoted, &demoted);

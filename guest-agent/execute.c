@@ -297,26 +297,28 @@ static uint64_t pages_total(const Unit *units, size_t n) {
         return pages;
 }
 
-/* A demote list alone: all of it, as far as its node has room. */
+/* A demote list alone: all of it, or the most that is wanted of it, as far as its node has room. */
 static int demote_all(Run *run, const OrderRequest *q, OrderProgress progress, void *userdata,
                       OrderResult *result) {
+        uint64_t most = q->demote.most ?: UINT64_MAX, moved;
         size_t at = 0, before;
-        uint64_t moved;
         NodeRoom room;
         int r = 0;
 
-        while (at < run->n_demote && r >= 0) {
+        while (at < run->n_demote && r >= 0 && result->demoted < most) {
+                uint64_t left = MAX(most - result->demoted, (uint64_t) run->demote[at].pages);
+
                 if (node_room_read(run->e->root, q->demote.node, &room) < 0 ||
                     room.pages < run->demote[at].pages)
                         break;
                 before = at;
                 r = list_advance(run, run->demote, run->n_demote, &at,
-                                 (uint64_t) MIN(room.pages, CHUNK_PAGES), q->demote.node, &moved);
+                                 MIN((uint64_t) MIN(room.pages, CHUNK_PAGES), left), q->demote.node, &moved);
                 units_tally(run->demote, before, at, &result->demoted, result);
                 result_name_mover(run, result);
                 progress(userdata, result);
         }
-        if (r >= 0)
+        if (r >= 0 && result->demoted < most)
                 for (; at < run->n_demote; at++)
                         result->skipped[PAGE_NO_ROOM] += run->demote[at].named;
         return r;
@@ -406,20 +408,21 @@ static int scope_make(Run *run, const OrderRequest *q) {
         return 0;
 }
 
-/* Any cold page makes room, so those that move_pages reaches go first, in their order: DAMON, the only way
- * to page cache that nobody maps, needs a pass for each few hundred scattered pages, and a pass waits for
- * the scheduler several times. */
-static int demote_mapped_first(Run *run) {
+/* Any cold page makes room for what is promoted, so those that move_pages reaches go first, in their order:
+ * DAMON, the only way to page cache that nobody maps, needs a pass for each few hundred scattered pages, and
+ * a pass waits for the scheduler several times. Room for pages to come is not pressing, and what a process
+ * has just begun to use still looks cold to the host: there page cache goes first. */
+static int demote_sort(Run *run, bool mapped_first) {
         Unit *sorted = malloc(MAX(run->n_demote, (size_t) 1) * sizeof(Unit));
         size_t n = 0;
 
         if (!sorted)
                 return -ENOMEM;
         for (size_t i = 0; i < run->n_demote; i++)
-                if (run->demote[i].kind != UNIT_UNMAPPED)
+                if ((run->demote[i].kind != UNIT_UNMAPPED) == mapped_first)
                         sorted[n++] = run->demote[i];
         for (size_t i = 0; i < run->n_demote; i++)
-                if (run->demote[i].kind == UNIT_UNMAPPED)
+                if ((run->demote[i].kind != UNIT_UNMAPPED) != mapped_first)
                         sorted[n++] = run->demote[i];
         free(run->demote);
         run->demote = sorted;
@@ -443,9 +446,11 @@ static int run_prepare(Run *run, const OrderRequest *q, OrderResult *result) {
                                q->demote.node, result->skipped, &run->demote, &run->n_demote);
         if (r < 0)
                 return r;
-        r = q->promote.node >= 0 ? demote_mapped_first(run) : 0;
-        if (r < 0)
-                return r;
+        if (q->promote.node >= 0 || q->demote.most > 0) {
+                r = demote_sort(run, q->promote.node >= 0);
+                if (r < 0)
+                        return r;
+        }
         run->gib_mapped = gib_mapped_read(run->e->root);
         r = scope_make(run, q);
         if (r < 0)

@@ -14,6 +14,7 @@ typedef struct OrderList {
         int node; /* -1: no such list */
         PageRange *ranges;
         size_t n_ranges;
+        uint64_t most; /* of these pages; 0: no such bound. Of a demote list alone. */
 } OrderList;
 
 typedef struct OrderRequest {

@@ -54,6 +54,11 @@ int pressure_read(int root, Pressure *ret) {
         }
         n = node_list_read(root, nodes, ELEMENTSOF(nodes));
         for (int i = 0; i < n; i++) {
+                uint64_t foreign = 0;
+
+                if (sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/node%d/numastat",
+                                 nodes[i]) > 0)
+                        (void) text_find_u64(buf, "numa_foreign", &foreign);
                 if (sysfile_read(root, buf, sizeof(buf), "sys/devices/system/node/node%d/meminfo",
                                  nodes[i]) < 0)
                         continue;
@@ -63,6 +68,7 @@ int pressure_read(int root, Pressure *ret) {
                         .free = node_field(buf, nodes[i], "MemFree"),
                         .file = node_field(buf, nodes[i], "FilePages"),
                         .anon = node_field(buf, nodes[i], "AnonPages"),
+                        .foreign = foreign,
                 };
         }
         *ret = p;

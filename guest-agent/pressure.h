@@ -11,6 +11,7 @@
 typedef struct NodeMemory {
         int node;
         uint64_t total, free, file, anon; /* bytes */
+        uint64_t foreign; /* pages since boot that were wanted here and got memory of another node */
 } NodeMemory;
 
 typedef struct Pressure {

@@ -54,7 +54,7 @@ static int pages_check(const AgentPages *p) {
                         return -EINVAL;
                 n += p->ranges[i].n_pages;
         }
-        return n > AGENT_ORDER_PAGES_MAX || n != p->n_pages ? -EINVAL : 0;
+        return n > AGENT_ORDER_PAGES_MAX || n != p->n_pages || p->most > n ? -EINVAL : 0;
 }
 
 static int pages_add(json_object *arguments, const char *key, const AgentPages *p) {
@@ -66,6 +66,8 @@ static int pages_add(json_object *arguments, const char *key, const AgentPages *
         if (!o || json_object_object_add(arguments, key, o) < 0)
                 return -ENOMEM;
         json_object_object_add(o, "node", json_object_new_uint64(p->node));
+        if (p->most > 0)
+                json_object_object_add(o, "most", json_object_new_uint64(p->most));
         list = json_object_new_array_ext((int) p->n_ranges * 2);
         if (!list || json_object_object_add(o, "ranges", list) < 0)
                 return -ENOMEM;
@@ -245,6 +247,9 @@ int agent_reply_parse_stats(const char *text, AgentStats *ret, Outcome *o) {
                     reply_get_number(item, "total", REPLY_NUMBER_MAX, &node->total_bytes) < 0 ||
                     reply_get_number(item, "free", REPLY_NUMBER_MAX, &node->free_bytes) < 0)
                         return garbage(o, "a node of 'nodes'");
+                node->foreign_pages = UINT64_MAX;
+                if (get_optional(item, "foreign", &node->foreign_pages) < 0)
+                        return garbage(o, "member 'foreign'");
                 node->node = (uint32_t) number;
                 node->free_bytes = MIN(node->free_bytes, node->total_bytes);
                 s.n_nodes++;

@@ -21,6 +21,7 @@ typedef struct AgentPages {
         AgentRange *ranges;
         size_t n_ranges;
         uint64_t n_pages;            /* of all ranges */
+        uint64_t most;               /* of them, of a demote list alone; 0: no such bound */
 } AgentPages;
 
 typedef struct AgentOrder {
@@ -71,6 +72,7 @@ typedef struct AgentPrepared {
 typedef struct AgentNode {
         uint32_t node;
         uint64_t total_bytes, free_bytes;
+        uint64_t foreign_pages;                 /* ever wanted here, got elsewhere; UINT64_MAX: not said */
 } AgentNode;
 
 typedef struct AgentStats {

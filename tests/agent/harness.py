@@ -35,6 +35,7 @@ def make_root(path):
         put(f'sys/devices/system/node/node{node}/meminfo',
             f'Node {node} MemTotal:         1{node}0 kB\nNode {node} MemFree:    5{node} kB\n'
             f'Node {node} FilePages:     2{node} kB\nNode {node} AnonPages:    3{node} kB\n')
+    put('sys/devices/system/node/node0/numastat', 'numa_hit 5\nnuma_miss 6\nnuma_foreign 4711\n') # node 1 has none
     put('proc/meminfo', 'MemTotal: 1000 kB\nMemAvailable:    700 kB\nSwapTotal: 64 kB\nSwapFree: 32 kB\n'
                         'AnonPages: 4 kB\nMapped: 4 kB\n')
     put('proc/vmstat', 'pswpin 11\npswpout 12\noom_kill 3\npgmigrate_success 5\n')

@@ -35,6 +35,10 @@ class Checks(AgentCase):
             (submit(order=1, promote={'node': 0}), "'ranges'"),
             (submit(order=1, promote={'ranges': [1, 1]}), "'node'"),
             (submit(order=1, promote={'node': 0, 'ranges': [1, 1], 'why': 1}), "'why'"),
+            (submit(order=1, promote={'node': 0, 'ranges': [1, 1], 'most': 1}), "'most'"),
+            (submit(order=1, promote=PAGES, demote={'node': 1, 'ranges': [1, 1], 'most': 1}), "'most'"),
+            (submit(order=1, demote={'node': 1, 'ranges': [1, 1], 'most': 0}), "'most'"),
+            (submit(order=1, demote={'node': 1, 'ranges': [1, 1], 'most': 65537}), "'most'"),
             (submit(order=1, promote={'node': 1024, 'ranges': [1, 1]}), "'node'"),
             (submit(order=1, promote={'node': 0, 'ranges': [1]}), 'pairs'),
             (submit(order=1, promote={'node': 0, 'ranges': [1, 0]}), 'pair 0'),
@@ -93,8 +97,8 @@ class Checks(AgentCase):
     def test_stats(self):
         stats = self.ours('stats')
         self.assertEqual(stats, {
-            'nodes': [{'node': 0, 'total': 100 << 10, 'free': 50 << 10, 'file': 20 << 10, 'anon': 30 << 10},
-                      {'node': 1, 'total': 110 << 10, 'free': 51 << 10, 'file': 21 << 10, 'anon': 31 << 10}],
+            'nodes': [{'node': 0, 'total': 100 << 10, 'free': 50 << 10, 'file': 20 << 10, 'anon': 30 << 10, 'foreign': 4711},
+                      {'node': 1, 'total': 110 << 10, 'free': 51 << 10, 'file': 21 << 10, 'anon': 31 << 10, 'foreign': 0}],
             'available': 700 << 10, 'swap-total': 64 << 10, 'swap-free': 32 << 10, 'swap-in': 11, 'swap-out': 12,
             'oom-kills': 3, 'psi-some-us': 4711, 'psi-full-us': 815, 'promoted': 0, 'demoted': 0})
 

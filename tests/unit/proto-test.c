@@ -149,6 +149,7 @@ static const AgentOrder order = {
 };
 
 static void test_agent_requests(void **state) {
+        AgentPages room = { .node = 1, .ranges = demote, .n_ranges = 1, .n_pages = 20, .most = 5 };
         char *text;
 
         assert_int_equal(agent_request_submit(&order, &text), 0);
@@ -157,6 +158,12 @@ static void test_agent_requests(void **state) {
                                   "\"node\":1,\"ranges\":[16,20]},"
                                   "\"order\":42,\"deadline-ms\":5000}}");
         free(text);
+        assert_int_equal(agent_request_submit(&(AgentOrder){ .id = 9, .demote = room }, &text), 0);
+        assert_string_equal(text, "{\"execute\":\"__org.hmvisor_migrate-submit\",\"arguments\":{"
+                                  "\"demote\":{\"node\":1,\"most\":5,\"ranges\":[16,20]},\"order\":9}}");
+        free(text);
+        room.most = 21;
+        assert_int_equal(agent_request_submit(&(AgentOrder){ .id = 9, .demote = room }, &text), -EINVAL);
         assert_int_equal(agent_request_prepare(true, &text), 0);
         assert_string_equal(text, "{\"execute\":\"__org.hmvisor_prepare\",\"arguments\":{\"manage\":true}}");
         free(text);
@@ -277,12 +284,16 @@ static void test_agent_prepared_and_stats(void **state) {
         assert_int_equal(p.kernel_node, -1);
         assert_int_equal(
                 agent_reply_parse_stats("{\"return\":{\"nodes\":[{\"node\":1,\"total\":10,\"free\":99,"
-                                        "\"file\":1}],\"available\":5,\"swap-free\":7,\"swap-in\":11,"
+                                        "\"file\":1,\"foreign\":9},"
+                                        "{\"node\":2,\"total\":1,\"free\":1}],"
+                                        "\"available\":5,\"swap-free\":7,\"swap-in\":11,"
                                         "\"psi-some-us\":4711}}",
                                         &s, &o),
                 0);
-        assert_int_equal(s.n_nodes, 1);
+        assert_int_equal(s.n_nodes, 2);
         assert_int_equal(s.nodes[0].node, 1);
+        assert_int_equal(s.nodes[0].foreign_pages, 9);
+        assert_int_equal(s.nodes[1].foreign_pages, UINT64_MAX);
         assert_int_equal(s.nodes[0].free_bytes, 10); /* no more free than there is */
         assert_int_equal(s.available_bytes, 5);
         assert_int_equal(s.swap_free_bytes, 7);
