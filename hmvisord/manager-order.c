@@ -114,6 +114,7 @@ static int carry_to_guest(Domain *d, const Order *order) {
         r = pages_copy(&order->promote, &copy.promote);
         if (r >= 0)
                 r = pages_copy(&order->demote, &copy.demote);
+        copy.demote.most = order->demote_most;
         if (r >= 0)
                 r = agent_link_submit(d->agent, &copy, manager_now(d->manager));
         if (r < 0) {
@@ -127,8 +128,8 @@ static int carry_to_guest(Domain *d, const Order *order) {
 
 static int carry_dry(Domain *d, const Order *order) {
         manager_tell(d->manager, d, "order", "order %" PRIu64 " not sent (dry run): would promote %" PRIu64
-                     " pages, with %" PRIu64 " pages to demote for it", order->order, order->promote.n_pages,
-                     order->demote.n_pages);
+                     " pages, and demote at most %" PRIu64, order->order, order->promote.n_pages,
+                     order->demote_most ?: order->demote.n_pages);
         return 0;
 }
 

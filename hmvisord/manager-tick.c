@@ -117,10 +117,13 @@ static size_t gather_cells(const Domain *d, CellFacts *ret) {
                         .tier = c->tier,
                         .size_bytes = c->boot_bytes + c->device_current_bytes,
                         .guest_free_bytes = UINT64_MAX,
+                        .guest_foreign_pages = UINT64_MAX,
                 };
                 for (size_t k = 0; stats && k < stats->n_nodes; k++)
-                        if (stats->nodes[k].node == c->cell)
+                        if (stats->nodes[k].node == c->cell) {
                                 ret[i].guest_free_bytes = stats->nodes[k].free_bytes;
+                                ret[i].guest_foreign_pages = stats->nodes[k].foreign_pages;
+                        }
         }
         return d->info.n_cells;
 }

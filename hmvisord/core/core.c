@@ -151,7 +151,7 @@ static int core_make_orders(Core *c, const Inputs *in, Decision *decisions, Orde
                 const DomainPolicy *policy = &in->domains[i].policy;
                 bool dry_run = policy->dry_run || in->policy.dry_run;
                 Order *o = &list->orders[list->n_orders];
-                uint64_t pages;
+                uint64_t pages, moved;
                 int r;
 
                 if (!d->wants)
@@ -165,9 +165,10 @@ static int core_make_orders(Core *c, const Inputs *in, Decision *decisions, Orde
                 list->n_orders++;
                 c->last_order++;
                 c->turn = d->domain;
-                pacer_take(&d->pacer, order_bytes(o->promote.n_pages));
+                moved = order_bytes(o->promote.n_pages) + o->demote_most * PAGE_BYTES;
+                pacer_take(&d->pacer, moved);
                 if (!dry_run)
-                        pacer_take(&c->pacer, order_bytes(o->promote.n_pages));
+                        pacer_take(&c->pacer, moved);
         }
         return 0;
 }

@@ -36,7 +36,7 @@ bool domain_state_may_become(DomainState from, DomainState to) {
                 [DOMAIN_WARMING] = { [DOMAIN_READY] = true },
                 [DOMAIN_READY] = { [DOMAIN_BUSY] = true, [DOMAIN_SETTLING] = true /* after a dry run */ },
                 [DOMAIN_BUSY] = { [DOMAIN_SETTLING] = true, [DOMAIN_READY] = true /* never handed out */ },
-                [DOMAIN_SETTLING] = { [DOMAIN_READY] = true },
+                [DOMAIN_SETTLING] = { [DOMAIN_READY] = true, [DOMAIN_BUSY] = true /* for room */ },
         };
 
         return table[from][to];
@@ -54,11 +54,22 @@ uint64_t policy_min_order_pages(const DomainPolicy *p) {
 uint64_t domain_min_order_pages(const Domain *d, const DomainPolicy *p) {
         uint64_t minimum = policy_min_order_pages(p);
 
+        if (d->room_pages > 0)
+                return MIN(minimum, d->room_pages);
         return d->plan.steady_pages > 0 ? MIN(minimum, d->plan.steady_pages) : minimum;
 }
 
 uint64_t order_bytes(uint64_t promote_pages) {
         return 2 * promote_pages * PAGE_BYTES;
+}
+
+static void domain_count_ack(Domain *d, const AckFacts *ack) {
+        d->totals.promoted_pages += ack->promoted_pages;
+        d->totals.demoted_pages += ack->demoted_pages;
+        for (size_t i = 0; i < _SKIP_MAX; i++)
+                d->totals.skipped_pages[i] += ack->skipped_pages[i];
+        if (ack->state == ACK_FAILED)
+                d->totals.failed_orders++;
 }
 
 static void domain_settle(Domain *d, const DomainPolicy *policy) {
@@ -148,13 +159,6 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
         uint64_t refused = ordered - ack->promoted_pages, stuck = ack_stuck_pages(ack, &d->under_way);
         int r = 0;
 
-        d->totals.promoted_pages += ack->promoted_pages;
-        d->totals.demoted_pages += ack->demoted_pages;
-        for (size_t i = 0; i < _SKIP_MAX; i++)
-                d->totals.skipped_pages[i] += ack->skipped_pages[i];
-        if (ack->state == ACK_FAILED)
-                d->totals.failed_orders++;
-
         /* An order of which next to nothing was moved is not repeated soon; and where that was not for want
          * of room, its pages are not asked for again for a while. Where it was, and as many cold pages as it
          * needed are stuck, the next order reckons without those, and need not wait. */
@@ -177,6 +181,26 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
         order_done(&d->under_way);
         domain_settle(d, policy);
         return r;
+}
+
+/* Of an order that only made room. What was demoted was cold and its frames are free now; what will be in
+ * them shows by its writes. */
+static void domain_end_room(Domain *d, const DomainPolicy *policy) {
+        const PageList *l = &d->under_way.demote;
+
+        if (l->n_ranges > 0)
+                d->demote_from = l->ranges[l->n_ranges - 1].gfn + l->ranges[l->n_ranges - 1].n_pages;
+        d->epochs_left = MAX(d->epochs_left, (uint64_t) policy->settle_epochs);
+        order_done(&d->under_way);
+        domain_set_state(d, DOMAIN_SETTLING);
+}
+
+static int domain_take_ack(Domain *d, const DomainPolicy *policy, const AckFacts *ack, bool lost) {
+        domain_count_ack(d, ack);
+        if (d->under_way.promote.n_pages > 0)
+                return domain_end_order(d, policy, ack, lost);
+        domain_end_room(d, policy);
+        return 0;
 }
 
 static bool facts_have_samples(const DomainFacts *facts) {
@@ -248,11 +272,11 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
         if (facts->ack && facts->ack->order == d->under_way.order && facts->ack->state != ACK_RUNNING) {
                 AckFacts ack = ack_bound(facts->ack, &d->under_way);
 
-                r = domain_end_order(d, &facts->policy, &ack, false);
+                r = domain_take_ack(d, &facts->policy, &ack, false);
         } else if (now - d->ordered_at >= ORDER_TIMEOUT_USEC) {
                 AckFacts none = { .order = d->under_way.order, .state = ACK_FAILED };
 
-                r = domain_end_order(d, &facts->policy, &none, true);
+                r = domain_take_ack(d, &facts->policy, &none, true);
         }
         return r;
 }
@@ -291,6 +315,9 @@ static bool question_ask(const Domain *d, const DomainFacts *facts, PlanQuestion
         if (!dram || q.n_slow_cells == 0)
                 return false;
         q.dram_cell = dram->cell;
+        q.dram_free_pages = dram->guest_free_bytes == UINT64_MAX ? UINT64_MAX
+                                                                 : dram->guest_free_bytes / PAGE_BYTES;
+        q.foreign_pages = dram->guest_foreign_pages;
         q.dram_pages = dram->size_bytes / PAGE_BYTES;
         /* At first the coldest frames are its kernel's own, which cannot be moved, and lie together. */
         if (d->totals.promoted_pages == 0)
@@ -329,6 +356,25 @@ static bool domain_learns(Domain *d) {
         return waits;
 }
 
+/* Where there is nothing to promote, room may be made for what is to come: best while tracking is at rest
+ * anyway, but it is not waited for longer than a pause. */
+static bool domain_wants_room(Domain *d, const DomainFacts *facts, Verdict verdict, usec_t now) {
+        int slot = heatmap_find_slot(&d->heatmap, d->question.dram_cell);
+        bool can = verdict == VERDICT_BALANCED || verdict == VERDICT_SETTLING ||
+                   (verdict == VERDICT_NO_SAMPLES && facts->agent_ready &&
+                    (d->state == DOMAIN_READY || d->state == DOMAIN_SETTLING));
+
+        d->room_pages = 0;
+        if (!can || slot < 0)
+                return false;
+        room_look(&d->room, d->question.foreign_pages, now);
+        if (!d->sampled || now >= d->room.next + ROOM_PAUSE_USEC)
+                d->room_pages =
+                        MIN(room_wanted(&d->room, d->question.dram_pages, d->question.dram_free_pages, now),
+                            d->heatmap.histogram[slot][0]);
+        return d->room_pages > 0;
+}
+
 void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret) {
         Decision decision = { .domain = d->domain, .when = now, .verdict = domain_judge(d, facts) };
 
@@ -347,6 +393,10 @@ void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret)
                         decision.verdict = VERDICT_LEARNING;
                 } else if (d->wants)
                         decision.verdict = VERDICT_RATE_CAPPED; /* until it is granted bytes */
+        }
+        if (domain_wants_room(d, facts, decision.verdict, now)) {
+                d->wants = true;
+                d->plan = (Plan){ .pages = d->room_pages };
         }
         *ret = decision;
 }
@@ -377,13 +427,24 @@ static int order_copy(Order *to, const Order *from) {
 
 int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_pages, bool dry_run,
                  usec_t now, Order *ret, Decision *decision) {
-        Order o = { .domain = d->domain, .order = id, .dry_run = dry_run };
-        uint8_t least;
+        Order o = { .domain = d->domain,
+                    .order = id,
+                    .dry_run = dry_run,
+                    .demote_most = d->room_pages > 0 ? n_pages : 0 };
+        uint8_t least = 0;
         int r;
 
-        r = plan_list(&d->question, &d->plan, n_pages, d->demote_from, &o.promote, &o.demote, &least);
+        if (d->room_pages > 0)
+                r = plan_list_room(&d->question, n_pages, d->demote_from, &o.demote);
+        else
+                r = plan_list(&d->question, &d->plan, n_pages, d->demote_from, &o.promote, &o.demote,
+                              &least);
         if (r < 0)
                 return r;
+        if (d->room_pages > 0) {
+                decision->lacked_pages = d->room.lacked_pages;
+                room_ordered(&d->room, now);
+        }
         if (dry_run)
                 domain_settle(d, policy);
         else {
@@ -400,7 +461,7 @@ int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_
         decision->verdict = dry_run ? VERDICT_DRY_RUN : VERDICT_ORDERED;
         decision->order = id;
         decision->promote_pages = o.promote.n_pages;
-        decision->demote_pages = o.demote.n_pages;
+        decision->demote_pages = o.demote_most ?: o.demote.n_pages;
         *ret = o;
         return 0;
 }

@@ -9,6 +9,7 @@
 #include "core/core.h"
 #include "core/pacer.h"
 #include "core/planner.h"
+#include "core/room.h"
 #include "core/tracking.h"
 #include "core/wish.h"
 
@@ -40,6 +41,7 @@ typedef struct Domain {
         usec_t sampled_at;
         Pacer pacer;
         TrackingBudget tracking;
+        RoomAccount room;
         DomainTotals totals;
         Decision decision; /* the last one; verdict _VERDICT_MAX: none yet */
 
@@ -62,6 +64,7 @@ typedef struct Domain {
         bool wants;
         PlanQuestion question;
         Plan plan;
+        uint64_t room_pages; /* of an order that only makes room; else 0 */
 } Domain;
 
 int domain_new(uint64_t key, Domain **ret);

@@ -18,7 +18,9 @@ typedef struct CellFacts {
         uint32_t cell; /* guest node id */
         Tier tier;
         uint64_t size_bytes;       /* boot memory plus what virtio-mem has plugged, as the host sees it */
-        uint64_t guest_free_bytes; /* the guest's word, a hint only; UINT64_MAX when not known */
+        /* The guest's word, hints only; UINT64_MAX when not known. */
+        uint64_t guest_free_bytes;
+        uint64_t guest_foreign_pages; /* ever wanted here and got memory of another cell */
 } CellFacts;
 
 /* One run of guest frames that belongs to one cell, with its counters of the last epoch.

@@ -24,6 +24,14 @@ int decision_describe(const Decision *d, char *buf, size_t size) {
         switch (d->verdict) {
         case VERDICT_ORDERED:
         case VERDICT_DRY_RUN:
+                if (d->promote_pages == 0)
+                        return snprintf(buf, size,
+                                        "%s up to %" PRIu64 " cold pages demoted (order %" PRIu64
+                                        "), to make room: %" PRIu64
+                                        " new pages of the guest found none in DRAM",
+                                        d->verdict == VERDICT_ORDERED ? "ordered"
+                                                                      : "dry run, nothing sent:",
+                                        d->demote_pages, d->order, d->lacked_pages);
                 return snprintf(buf, size,
                                 "%s %" PRIu64 " pages promoted and up to %" PRIu64
                                 " demoted in exchange (order %" PRIu64 "): %" PRIu64
@@ -82,7 +90,8 @@ void decision_note_balance(const Decision *d, usec_t *since, Decision *then) {
         uint64_t little = d->hot_dram_pages / BALANCE_PART;
 
         if (d->verdict == VERDICT_BUSY || d->verdict == VERDICT_SETTLING ||
-            d->verdict == VERDICT_LEARNING || d->verdict == VERDICT_NO_SAMPLES)
+            d->verdict == VERDICT_LEARNING || d->verdict == VERDICT_NO_SAMPLES ||
+            (d->order > 0 && d->promote_pages == 0))
                 return;
         if (d->verdict != VERDICT_BALANCED && (d->verdict != VERDICT_ORDERED || d->promote_pages > little))
                 *since = 0;

@@ -31,6 +31,7 @@ typedef struct Order {
         bool dry_run;   /* show it, do not send it */
         PageList promote;
         PageList demote;
+        uint64_t demote_most; /* pages of an order that only makes room, with nothing to promote; else 0 */
 } Order;
 
 /* Why moves were or were not made, one per domain and tick in which the verdict changed or an order was
@@ -61,8 +62,9 @@ typedef struct Decision {
         uint64_t hot_slow_pages;  /* at or above it, on slow cells */
         uint64_t hot_dram_pages;  /* at or above it, on DRAM cells */
         uint64_t cold_dram_pages; /* candidates for demotion */
-        uint64_t promote_pages;   /* ordered (or would be) */
+        uint64_t promote_pages;   /* ordered (or would be); 0: the order only makes room */
         uint64_t demote_pages;
+        uint64_t lacked_pages; /* that found no room in DRAM, where an order makes some */
 } Decision;
 
 typedef struct OrderList {

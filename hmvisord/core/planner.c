@@ -246,7 +246,8 @@ static int list_hottest(const PlanQuestion *q, const Plan *plan, uint64_t n_page
         return r;
 }
 
-static int list_coldest(const PlanQuestion *q, const Plan *plan, uint64_t n_pages, uint64_t from,
+/* Pages that one of heat `least` may displace. */
+static int list_coldest(const PlanQuestion *q, uint32_t hysteresis, uint64_t n_pages, uint64_t from,
                         uint32_t least, PageList *ret) {
         const Heatmap *m = q->heatmap;
         int slot = heatmap_find_slot(m, q->dram_cell);
@@ -254,7 +255,7 @@ static int list_coldest(const PlanQuestion *q, const Plan *plan, uint64_t n_page
         int r;
 
         for (uint32_t h = 0; slot >= 0 && h < HEAT_VALUES && p.n_wanted < n_pages; h++) {
-                if (heat_to_displace(h, plan->hysteresis) > least)
+                if (heat_to_displace(h, hysteresis) > least)
                         break;
                 /* All that the ranges hold: which of them are not plugged is not known. */
                 p.wanted[h] = MIN(m->histogram[slot][h], n_pages - p.n_wanted);
@@ -290,7 +291,7 @@ int plan_list(const PlanQuestion *q, const Plan *plan, uint64_t n_pages, uint64_
         r = list_hottest(q, plan, n_pages, &promote, &least);
         if (r < 0)
                 return r;
-        r = list_coldest(q, plan,
+        r = list_coldest(q, plan->hysteresis,
                          MIN((promote.n_pages + q->lack_pages) * DEMOTE_OVERPROVISION,
                              (uint64_t) ORDER_PAGES_MAX),
                          demote_from, least, &demote);
@@ -302,4 +303,15 @@ int plan_list(const PlanQuestion *q, const Plan *plan, uint64_t n_pages, uint64_
         *ret_demote = demote;
         *ret_least_heat = (uint8_t) MIN(least, 255U);
         return 0;
+}
+
+int plan_list_room(const PlanQuestion *q, uint64_t n_pages, uint64_t demote_from, PageList *ret) {
+        PageList demote = { .target_cell = q->slow_cells[0] };
+        int r;
+
+        r = list_coldest(q, 0, MIN(n_pages * DEMOTE_OVERPROVISION, (uint64_t) ORDER_PAGES_MAX), demote_from,
+                         0, &demote);
+        if (r >= 0)
+                *ret = demote;
+        return r;
 }

@@ -17,6 +17,8 @@ typedef struct PlanQuestion {
         const Heatmap *heatmap;
         uint32_t dram_cell;  /* to which pages are promoted, and from which they are demoted */
         uint64_t dram_pages; /* its size now; its ranges may hold more (memory not plugged) */
+        uint64_t dram_free_pages; /* and, ever, new pages that found no room in it; UINT64_MAX: not known */
+        uint64_t foreign_pages;
         uint64_t stuck_pages; /* of its cold ones, which the guest could not move: they give no room */
         uint64_t lack_pages; /* to be demoted beside those that make room for what is promoted */
         uint32_t slow_cells[CELLS_MAX];
@@ -52,3 +54,7 @@ void plan_compute(const PlanQuestion *q, Plan *ret);
  * not head every list. ret_least_heat: of the pages promoted. Returns 0 or -ENOMEM. */
 int plan_list(const PlanQuestion *q, const Plan *plan, uint64_t n_pages, uint64_t demote_from,
               PageList *ret_promote, PageList *ret_demote, uint8_t *ret_least_heat);
+
+/* Lists pages of heat 0 to demote, DEMOTE_OVERPROVISION times as many as n_pages, for room and nothing else.
+ * Returns 0 or -ENOMEM. */
+int plan_list_room(const PlanQuestion *q, uint64_t n_pages, uint64_t demote_from, PageList *ret);

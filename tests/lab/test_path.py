@@ -57,6 +57,32 @@ def kernel_found():
     equal(info["AgentKernelNode"], 0 if at < boot[0] else 1, f"{iomem} {boot}")
 
 
+# Prints how many MiB of a new process's 24 MiB the guest's kernel took from each of its two nodes.
+NEW_PROCESS = """
+rm -f /run/room; mkfifo /run/room
+sleep 8 </run/room &
+dd if=/dev/zero of=/run/room bs=24M count=1 2>/dev/null &
+sleep 4
+awk '{ for (i = 1; i <= NF; i++) if (split($i, a, "=") == 2 && a[1] ~ /^N[01]$/) n[a[1]] += a[2] }
+        END { print int(n["N0"] / 256), int(n["N1"] / 256) }' /proc/$!/numa_maps
+kill $!
+"""
+
+
+def room_made():
+    """where DRAM is full of old pages, some make room, and a new process gets DRAM"""
+    guest(NAME, "dd", "if=/dev/vda", "of=/dev/null", "bs=1M", "count=300")
+    first = seen = guest(NAME, "sh", "-c", NEW_PROCESS).out.split()
+    check(int(first[1]) >= 12, f"DRAM was not full: {first}")
+    for _ in range(30):
+        if int(seen[0]) >= 18:
+            break
+        seen = guest(NAME, "sh", "-c", NEW_PROCESS).out.split()
+    check(int(seen[0]) >= 18, f"{seen} MiB on the nodes: {hmvctl('explain', NAME).out}")
+    matches("to make room", hmvctl("explain", NAME).out, "explain")
+    return f"MiB on DRAM and slow memory: first {' and '.join(first)}, then {' and '.join(seen)}"
+
+
 def stock_agent():
     """The stock agent's functions work through ours"""
     agent("guest-ping")
@@ -156,5 +182,5 @@ def shutdown_by_agent():
 
 if __name__ == "__main__":
     lab("up", timeout=3600)
-    sys.exit(main([demo, verified, told, kernel_found, stock_agent, guest_tiering_off_while_managed, killed_daemon, restarted_libvirt,
-                   paused, saved, events_told, clean_stop, shutdown_by_agent], NAME))
+    sys.exit(main([demo, verified, told, kernel_found, room_made, stock_agent, guest_tiering_off_while_managed,
+                   killed_daemon, restarted_libvirt, paused, saved, events_told, clean_stop, shutdown_by_agent], NAME))

@@ -162,7 +162,15 @@ static void test_balance_is_noted(void **state) {
                 decision_note_balance(&d, &since, &then);
                 assert_int_equal(since, 2);
         }
-        d.verdict = VERDICT_ORDERED;
+        d.verdict = VERDICT_ORDERED; /* room only, which says nothing of what is hot */
+        d.order = 1;
+        d.when = 10;
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 2);
+        since = 0;
+        decision_note_balance(&d, &since, &then);
+        assert_int_equal(since, 0);
+        since = 2;
         d.promote_pages = 100;
         decision_note_balance(&d, &since, &then);
         assert_int_equal(since, 2);
@@ -356,7 +364,7 @@ static void test_domains_take_turns(void **state) {
 
 static void test_transitions(void **state) {
         static const char expected[_DOMAIN_STATE_MAX][_DOMAIN_STATE_MAX + 1] = { "-R--", "--BS", "-R-S",
-                                                                                 "-R--" };
+                                                                                 "-RB-" };
 
         for (int from = 0; from < _DOMAIN_STATE_MAX; from++)
                 for (int to = 0; to < _DOMAIN_STATE_MAX; to++)
