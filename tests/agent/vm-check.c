@@ -331,9 +331,9 @@ static char *fill(int64_t leave, size_t *ret_n) {
         return testmem_map(*ret_n, 0, false);
 }
 
-/* The room at which its kernel begins to reclaim: a largest zone at its low watermark. An order that keeps to
- * the room it sees may end below none, since a CPU whose list of free pages is empty takes up to 32 batches
- * from the zone at once; one that spent those lists, too, ended 1,600 to 1,700 pages below. */
+/* The room at which the kernel begins to reclaim: the largest zone is at its low watermark. An order that
+ * keeps to the room it sees may end below none, since a CPU whose list of free pages is empty takes up to 32
+ * batches from the zone at once; one that spent those lists, too, ended 1,600 to 1,700 pages below. */
 static int64_t room_at_low_watermark(void) {
         _cleanup_fclose_ FILE *f = fopen("/proc/zoneinfo", "re");
         int64_t low = 0, high, most = 0;
