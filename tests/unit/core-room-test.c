@@ -134,6 +134,29 @@ static void test_back_off(void **state) {
         assert_in_range(steps_until_order(g, 100), 15, 25);
 }
 
+static void test_whatever_it_says(void **state) {
+        static const uint64_t says[] = { UINT64_MAX - 1, 0, UINT64_C(1) << 53, 1, UINT64_MAX, 7 };
+        Rig *g = *state;
+        DomainTotals t;
+        OrderList list;
+
+        steps(g, 20);
+        g->facts.cells[0].guest_free_bytes = UINT64_MAX;
+        for (unsigned i = 0; i < 3000; i++) {
+                g->facts.cells[0].guest_foreign_pages = says[i % ELEMENTSOF(says)];
+                g->now += USEC_PER_SEC;
+                assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+                if (list.n_orders > 0) {
+                        assert_int_equal(list.orders[0].demote_most, DRAM / ROOM_PART);
+                        g->ack = (AckFacts){ .order = list.orders[0].order, .state = ACK_DONE };
+                        g->facts.ack = &g->ack;
+                }
+                order_list_done(&list);
+        }
+        assert_int_equal(core_get_totals(g->core, 7, &t), 0);
+        assert_in_range(t.orders, 8, 12);
+}
+
 /* It says nothing of how promotions go, and the next list starts where this one ended. */
 static void test_beside_promotion(void **state) {
         Rig *g = *state;
@@ -179,7 +202,8 @@ int main(void) {
                 WITH_FULL(test_as_many_as_were_lacked), WITH_FULL(test_not_without_need),
                 WITH_FULL(test_not_known),              WITH_FULL(test_only_what_is_managed),
                 WITH_FULL(test_at_rest),                WITH_FULL(test_back_off),
-                WITH_FULL(test_beside_promotion),       WITH_FULL(test_all_is_hot),
+                WITH_FULL(test_whatever_it_says),       WITH_FULL(test_beside_promotion),
+                WITH_FULL(test_all_is_hot),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
