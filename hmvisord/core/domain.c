@@ -427,10 +427,7 @@ static int order_copy(Order *to, const Order *from) {
 
 int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_pages, bool dry_run,
                  usec_t now, Order *ret, Decision *decision) {
-        Order o = { .domain = d->domain,
-                    .order = id,
-                    .dry_run = dry_run,
-                    .demote_most = d->room_pages > 0 ? n_pages : 0 };
+        Order o = { .domain = d->domain, .order = id, .dry_run = dry_run };
         uint8_t least = 0;
         int r;
 
@@ -442,8 +439,9 @@ int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_
         if (r < 0)
                 return r;
         if (d->room_pages > 0) {
+                o.demote_most = MIN(n_pages, o.demote.n_pages);
                 decision->lacked_pages = d->room.lacked_pages;
-                room_ordered(&d->room, now);
+                room_ordered(&d->room, o.demote_most, d->question.dram_pages, now);
         }
         if (dry_run)
                 domain_settle(d, policy);

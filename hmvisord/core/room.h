@@ -23,7 +23,8 @@
 typedef struct RoomAccount {
         bool known;
         uint64_t foreign_pages; /* what the guest said last */
-        uint64_t lacked_pages;  /* since the last order */
+        uint64_t lacked_pages;  /* that no order has made room for */
+        uint64_t cleared_pages; /* by orders since the pause last grew */
         usec_t next;            /* no order before */
         unsigned backoff;
 } RoomAccount;
@@ -36,5 +37,6 @@ void room_look(RoomAccount *a, uint64_t foreign_pages, usec_t now);
  * none, or not yet. */
 uint64_t room_wanted(const RoomAccount *a, uint64_t cell_pages, uint64_t free_pages, usec_t now);
 
-/* They were ordered. Each order doubles the pause until the next one; a pause without need halves it. */
-void room_ordered(RoomAccount *a, usec_t now);
+/* So many of them were ordered. Once there was an order for all, or for as much as may be cleared at a time,
+ * the pause until the next one doubles; as long a time without need halves it. */
+void room_ordered(RoomAccount *a, uint64_t pages, uint64_t cell_pages, usec_t now);

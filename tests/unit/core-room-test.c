@@ -50,6 +50,57 @@ static void test_as_many_as_were_lacked(void **state) {
         order_list_done(&list);
 }
 
+/* What one order cannot hold, or its rate does not allow, is ordered soon after, up to an eighth of the
+ * cell. */
+static void test_in_parts(void **state) {
+        Rig *g = *state;
+        uint64_t left = DRAM / ROOM_PART;
+        OrderList list;
+
+        steps(g, 20);
+        g->facts.policy.migrate_bytes_per_sec = 200 * 2 * PAGE_BYTES; /* 200 pages an order */
+        g->facts.cells[0].guest_foreign_pages += DRAM;
+        g->facts.samples = 0;
+        for (unsigned i = 0; i < 60 && left > 0; i++) {
+                g->now += USEC_PER_SEC;
+                assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+                g->facts.ack = NULL;
+                if (list.n_orders > 0) {
+                        assert_in_range(list.orders[0].demote_most, 1, MIN(left, 200U));
+                        left -= list.orders[0].demote_most;
+                        g->ack = (AckFacts){ .order = list.orders[0].order, .state = ACK_DONE };
+                        g->facts.ack = &g->ack;
+                }
+                order_list_done(&list);
+        }
+        assert_int_equal(left, 0);
+        step(g);
+        steps(g, 15);
+}
+
+/* Every other page is cold: a list holds fewer of them than are wanted, and no more are asked for. */
+static void test_scattered(void **state) {
+        enum { PAGES = 1 << 18 };
+        _cleanup_free_ uint8_t *counters = calloc(PAGES, 1);
+        Rig *g = *state;
+        OrderList list;
+
+        for (size_t i = 0; i < PAGES; i += 2)
+                counters[i] = 10;
+        g->ranges[0].n_pages = PAGES;
+        g->ranges[0].counters = counters;
+        g->facts.cells[0].size_bytes = PAGES * PAGE_BYTES;
+        g->facts.policy.migrate_bytes_per_sec = g->in.policy.migrate_bytes_per_sec = UINT64_C(1) << 32;
+        steps(g, 20);
+        g->facts.cells[0].guest_foreign_pages += PAGES;
+        g->now += USEC_PER_SEC;
+        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        assert_int_equal(list.n_orders, 1);
+        assert_int_equal(list.orders[0].demote.n_pages, ORDER_RANGES_MAX);
+        assert_int_equal(list.orders[0].demote_most, ORDER_RANGES_MAX);
+        order_list_done(&list);
+}
+
 static void test_not_without_need(void **state) {
         Rig *g = *state;
 
@@ -199,7 +250,9 @@ static void test_all_is_hot(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                WITH_FULL(test_as_many_as_were_lacked), WITH_FULL(test_not_without_need),
+                WITH_FULL(test_as_many_as_were_lacked), WITH_FULL(test_in_parts),
+                WITH_FULL(test_scattered),
+                WITH_FULL(test_not_without_need),
                 WITH_FULL(test_not_known),              WITH_FULL(test_only_what_is_managed),
                 WITH_FULL(test_at_rest),                WITH_FULL(test_back_off),
                 WITH_FULL(test_whatever_it_says),       WITH_FULL(test_beside_promotion),
