@@ -315,9 +315,6 @@ static bool question_ask(const Domain *d, const DomainFacts *facts, PlanQuestion
         if (!dram || q.n_slow_cells == 0)
                 return false;
         q.dram_cell = dram->cell;
-        q.dram_free_pages = dram->guest_free_bytes == UINT64_MAX ? UINT64_MAX
-                                                                 : dram->guest_free_bytes / PAGE_BYTES;
-        q.foreign_pages = dram->guest_foreign_pages;
         q.dram_pages = dram->size_bytes / PAGE_BYTES;
         /* At first the coldest frames are its kernel's own, which cannot be moved, and lie together. */
         if (d->totals.promoted_pages == 0)
@@ -359,7 +356,9 @@ static bool domain_learns(Domain *d) {
 /* Where there is nothing to promote, room may be made for what is to come: best while tracking is at rest
  * anyway, but it is not waited for longer than a pause. */
 static bool domain_wants_room(Domain *d, const DomainFacts *facts, Verdict verdict, usec_t now) {
+        const CellFacts *dram = facts->cells;
         int slot = heatmap_find_slot(&d->heatmap, d->question.dram_cell);
+        uint64_t free_pages;
         bool can = verdict == VERDICT_BALANCED || verdict == VERDICT_SETTLING ||
                    (verdict == VERDICT_NO_SAMPLES && facts->agent_ready &&
                     (d->state == DOMAIN_READY || d->state == DOMAIN_SETTLING));
@@ -367,11 +366,13 @@ static bool domain_wants_room(Domain *d, const DomainFacts *facts, Verdict verdi
         d->room_pages = 0;
         if (!can || slot < 0)
                 return false;
-        room_look(&d->room, d->question.foreign_pages, now);
+        while (dram->cell != d->question.dram_cell)
+                dram++;
+        free_pages = dram->guest_free_bytes == UINT64_MAX ? UINT64_MAX : dram->guest_free_bytes / PAGE_BYTES;
+        room_look(&d->room, dram->guest_foreign_pages, now);
         if (!d->sampled || now >= d->room.next + ROOM_PAUSE_USEC)
-                d->room_pages =
-                        MIN(room_wanted(&d->room, d->question.dram_pages, d->question.dram_free_pages, now),
-                            d->heatmap.histogram[slot][0]);
+                d->room_pages = MIN(room_wanted(&d->room, d->question.dram_pages, free_pages, now),
+                                    d->heatmap.histogram[slot][0]);
         return d->room_pages > 0;
 }
 

@@ -17,8 +17,6 @@ typedef struct PlanQuestion {
         const Heatmap *heatmap;
         uint32_t dram_cell;  /* to which pages are promoted, and from which they are demoted */
         uint64_t dram_pages; /* its size now; its ranges may hold more (memory not plugged) */
-        uint64_t dram_free_pages; /* and, ever, new pages that found no room in it; UINT64_MAX: not known */
-        uint64_t foreign_pages;
         uint64_t stuck_pages; /* of its cold ones, which the guest could not move: they give no room */
         uint64_t lack_pages; /* to be demoted beside those that make room for what is promoted */
         uint32_t slow_cells[CELLS_MAX];
