@@ -429,9 +429,10 @@ void guest_facts(Guest *g, uint64_t domain, const DomainPolicy *policy, DomainFa
                 .samples = g->setup.samples,
                 .ack = g->has_order ? &g->ack : NULL,
         };
-        for (uint32_t i = 0; i < 2; i++)
+        for (uint32_t i = 0; i < 2; i++) {
                 g->ranges[i].n_pages = guest_frames(g, i);
-        ret->cells[0].guest_free_bytes = ret->cells[1].guest_free_bytes = UINT64_MAX;
+                ret->cells[i].guest_free_bytes = ret->cells[i].guest_foreign_pages = UINT64_MAX;
+        }
 }
 
 static PageRange *ranges_copy(const PageList *l) {
