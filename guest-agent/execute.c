@@ -411,19 +411,24 @@ static int scope_make(Run *run, const OrderRequest *q) {
 /* Any cold page makes room for what is promoted, so those that move_pages reaches go first, in their order:
  * DAMON, the only way to page cache that nobody maps, needs a pass for each few hundred scattered pages, and
  * a pass waits for the scheduler several times. Room for pages to come is not pressing, and what a process
- * has just begun to use still looks cold to the host: there page cache goes first. */
-static int demote_sort(Run *run, bool mapped_first) {
+ * has just begun to use still looks cold to the host: there page cache goes first, and before what is read,
+ * which the host does not see, what is not. */
+static unsigned demote_rank(const Unit *u, bool room) {
+        if (room)
+                return u->kind != UNIT_UNMAPPED ? 2 : u->referenced;
+        return u->kind == UNIT_UNMAPPED;
+}
+
+static int demote_sort(Run *run, bool room) {
         Unit *sorted = malloc(MAX(run->n_demote, (size_t) 1) * sizeof(Unit));
         size_t n = 0;
 
         if (!sorted)
                 return -ENOMEM;
-        for (size_t i = 0; i < run->n_demote; i++)
-                if ((run->demote[i].kind != UNIT_UNMAPPED) == mapped_first)
-                        sorted[n++] = run->demote[i];
-        for (size_t i = 0; i < run->n_demote; i++)
-                if ((run->demote[i].kind != UNIT_UNMAPPED) != mapped_first)
-                        sorted[n++] = run->demote[i];
+        for (unsigned rank = 0; rank <= 2; rank++)
+                for (size_t i = 0; i < run->n_demote; i++)
+                        if (demote_rank(&run->demote[i], room) == rank)
+                                sorted[n++] = run->demote[i];
         free(run->demote);
         run->demote = sorted;
         return 0;
@@ -447,7 +452,7 @@ static int run_prepare(Run *run, const OrderRequest *q, OrderResult *result) {
         if (r < 0)
                 return r;
         if (q->promote.node >= 0 || q->demote.most > 0) {
-                r = demote_sort(run, q->promote.node >= 0);
+                r = demote_sort(run, q->promote.node < 0);
                 if (r < 0)
                         return r;
         }

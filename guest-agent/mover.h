@@ -46,6 +46,7 @@ typedef struct Unit {
         uint32_t pages; /* frames in it */
         uint32_t named; /* of these, the ones that the order named */
         UnitKind kind;
+        bool referenced; /* page cache: somebody has read it since the kernel last looked */
         PageResult result;
 } Unit;
 

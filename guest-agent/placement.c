@@ -176,6 +176,7 @@ int placement_classify(int kpageflags_fd, const NodeMap *map, const PageRange ra
                 unit.kind = flags[i] & KPF(HUGE)   ? UNIT_HUGETLB
                             : flags[i] & KPF(MMAP) ? UNIT_MAPPED
                                                    : UNIT_UNMAPPED;
+                unit.referenced = flags[i] & KPF(REFERENCED);
                 ranked[n_units++] = (Ranked) { unit, named[i].rank };
         }
         array_sort(ranked, n_units, sizeof(Ranked), ranked_compare);

@@ -11,6 +11,7 @@
 
 /* Bits of /proc/kpageflags (Documentation/admin-guide/mm/pagemap.rst of the kernel). */
 enum {
+        KPF_REFERENCED = 2,
         KPF_LRU = 5,
         KPF_SLAB = 7,
         KPF_BUDDY = 10,

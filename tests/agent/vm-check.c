@@ -156,25 +156,49 @@ static bool cache_is_reachable(void) {
         return streq_ptr(mover, "damon") || (!mover && mover_damon_available(root));
 }
 
-/* Room for pages to come: as many as are wanted and no more, and page cache before what processes use. */
+/* Has the kernel take n pages of a file as not read; those behind them, up to 2 * n, are read. */
+static void cache_refer(int fd, size_t n) {
+        char *memory = mmap(NULL, n * TESTMEM_PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        char page[TESTMEM_PAGE];
+
+        if (sysfile_write(root, "1", "proc/self/clear_refs") < 0)
+                testmem_die("clear_refs: %m");
+        munmap(memory, n * TESTMEM_PAGE);
+        for (size_t i = n; i < 2 * n; i++)
+                if (pread(fd, page, sizeof(page), (off_t) (i * TESTMEM_PAGE)) != sizeof(page))
+                        testmem_die("/tmp/cache: %m");
+}
+
+/* Room for pages to come: as many as are wanted and no more, page cache before what processes use, and what
+ * is not read before what is. */
 static void check_room(void) {
-        enum { N = 1024, MOST = 700 };
+        enum { N = 1024, UNREAD = N / 2, MOST = UNREAD + 100 };
         uint64_t pfns[2 * N];
-        char *memory = testmem_map(N, 0, false);
+        char *memory = testmem_map(N, 0, false), *cache;
         int fd = cache_make(N, 0, pfns + N), r;
-        size_t anon_gone, expected = cache_is_reachable() ? 0 : MOST;
+        bool reachable = cache_is_reachable();
+        size_t anon_gone, read_gone;
         OrderResult result;
         OrderList list;
 
+        cache_refer(fd, UNREAD);
         testmem_pfns(0, memory, N, pfns);
         list = list_of(1, pfns, ELEMENTSOF(pfns));
+        for (size_t i = 0; i < UNREAD; i++) { /* what is read first */
+                list.ranges[N + i].pfn = pfns[N + UNREAD + i];
+                list.ranges[N + UNREAD + i].pfn = pfns[N + i];
+        }
         list.most = MOST;
         r = order(none, list, USEC_PER_SEC * 60, &result);
         anon_gone = testmem_count(memory, N, 1);
-        verdict(r == 0 && result.demoted == MOST && anon_gone == expected &&
-                        result.skipped[PAGE_NO_ROOM] == 0 && contents_ok(memory, N),
-                "room", "demoted %" PRIu64 " of %d, of processes' memory %zu", result.demoted, MOST,
-                anon_gone);
+        cache = mmap(NULL, N * TESTMEM_PAGE, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+        read_gone = testmem_count(cache + UNREAD * TESTMEM_PAGE, N - UNREAD, 1);
+        verdict(r == 0 && result.demoted == MOST && anon_gone == (reachable ? 0 : MOST) &&
+                        read_gone == (reachable ? MOST - UNREAD : 0) && result.skipped[PAGE_NO_ROOM] == 0 &&
+                        contents_ok(memory, N) && contents_ok(cache, N),
+                "room", "demoted %" PRIu64 " of %d, of processes' memory %zu, of what is read %zu",
+                result.demoted, MOST, anon_gone, read_gone);
+        munmap(cache, N * TESTMEM_PAGE);
         cache_drop(fd);
         testmem_unmap(memory, N);
 }
