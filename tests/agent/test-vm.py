@@ -153,7 +153,7 @@ def check_movers(vm, tap):
     """Every line of vm-check is a check of its own."""
     at = 0
     while True:
-        found, at = vm.wait(r'^.{0,20}\b(not ok|ok) (.*)|vm-check: (\w+)', at)
+        found, at = vm.wait(r'^.{0,20}?\b(not ok|ok) (.*)|vm-check: (\w+)', at)
         if not found or found[3]:
             return tap.result(bool(found) and found[3] == 'PASSED', 'vm-check ran to its end'), at
         tap.result(found[1] == 'ok', found[2].replace('#', ''))
