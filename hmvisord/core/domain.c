@@ -407,7 +407,8 @@ static int page_list_copy(PageList *to, const PageList *from) {
 
         if (!ranges)
                 return -ENOMEM;
-        memcpy(ranges, from->ranges, from->n_ranges * sizeof(*ranges));
+        if (from->n_ranges > 0)
+                memcpy(ranges, from->ranges, from->n_ranges * sizeof(*ranges));
         *to = *from;
         to->ranges = ranges;
         return 0;
