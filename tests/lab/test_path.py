@@ -143,7 +143,7 @@ def saved():
     host("virsh", "save", NAME, "/var/lib/hmvlab/saved", timeout=600)
     host("virsh", "restore", "/var/lib/hmvlab/saved", timeout=600)
     host("rm", "/var/lib/hmvlab/saved")
-    after = json.loads(guest(NAME, "hmv-workload", "--query").out)
+    after = json.loads(wait_for("the restored guest answers", 120, lambda: guest(NAME, "hmv-workload", "--query").out))
     check(after["writes"] >= json.loads(before)["writes"], f"the workload did not go on: {before} {after}")
     wait_for("managed again", 120, lambda: phase() == "managed")
     wait_for("tracked again", 90, lambda: hmvctl("info", NAME, "--json").json()["TrackingEpochs"] > 0)
