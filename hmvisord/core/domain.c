@@ -427,6 +427,18 @@ static int order_copy(Order *to, const Order *from) {
         return 0;
 }
 
+static int domain_list_room(Domain *d, uint64_t n_pages, usec_t now, Order *o, Decision *decision) {
+        int r;
+
+        r = plan_list_room(&d->question, n_pages, d->demote_from, &o->demote);
+        if (r < 0)
+                return r;
+        o->demote_most = MIN(n_pages, o->demote.n_pages);
+        decision->lacked_pages = d->room.lacked_pages;
+        room_ordered(&d->room, o->demote_most, d->question.dram_pages, now);
+        return 0;
+}
+
 int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_pages, bool dry_run,
                  usec_t now, Order *ret, Decision *decision) {
         Order o = { .domain = d->domain, .order = id, .dry_run = dry_run };
@@ -434,17 +446,12 @@ int domain_order(Domain *d, const DomainPolicy *policy, uint64_t id, uint64_t n_
         int r;
 
         if (d->room_pages > 0)
-                r = plan_list_room(&d->question, n_pages, d->demote_from, &o.demote);
+                r = domain_list_room(d, n_pages, now, &o, decision);
         else
                 r = plan_list(&d->question, &d->plan, n_pages, d->demote_from, &o.promote, &o.demote,
                               &least);
         if (r < 0)
                 return r;
-        if (d->room_pages > 0) {
-                o.demote_most = MIN(n_pages, o.demote.n_pages);
-                decision->lacked_pages = d->room.lacked_pages;
-                room_ordered(&d->room, o.demote_most, d->question.dram_pages, now);
-        }
         if (dry_run)
                 domain_settle(d, policy);
         else {

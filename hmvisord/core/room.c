@@ -13,15 +13,15 @@ static usec_t room_pause(const RoomAccount *a) {
 void room_look(RoomAccount *a, uint64_t foreign_pages, usec_t now) {
         if (foreign_pages == UINT64_MAX)
                 return;
+        foreign_pages = MIN(foreign_pages, PAGES_MAX);
         if (a->known && foreign_pages > a->foreign_pages)
-                a->lacked_pages = MIN(a->lacked_pages + MIN(foreign_pages - a->foreign_pages, PAGES_MAX),
-                                      PAGES_MAX);
+                a->lacked_pages = MIN(a->lacked_pages + foreign_pages - a->foreign_pages, PAGES_MAX);
         if (a->backoff > 0 && now >= a->next + room_pause(a)) {
                 a->backoff--;
                 a->next = now;
         }
         a->known = true;
-        a->foreign_pages = MIN(foreign_pages, PAGES_MAX);
+        a->foreign_pages = foreign_pages;
 }
 
 static uint64_t least_pages(uint64_t cell_pages) {

@@ -36,8 +36,7 @@ static void test_as_many_as_were_lacked(void **state) {
 
         steps(g, 20);
         g->facts.cells[0].guest_foreign_pages += LACKED;
-        g->now += USEC_PER_SEC;
-        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        step_list(g, &list);
         assert_int_equal(list.n_orders, 1);
         assert_int_equal(list.orders[0].promote.n_pages, 0);
         assert_int_equal(list.orders[0].demote.n_pages, LACKED * DEMOTE_OVERPROVISION);
@@ -62,8 +61,7 @@ static void test_in_parts(void **state) {
         g->facts.cells[0].guest_foreign_pages += DRAM;
         g->facts.samples = 0;
         for (unsigned i = 0; i < 60 && left > 0; i++) {
-                g->now += USEC_PER_SEC;
-                assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+                step_list(g, &list);
                 g->facts.ack = NULL;
                 if (list.n_orders > 0) {
                         assert_in_range(list.orders[0].demote_most, 1, MIN(left, 200U));
@@ -93,8 +91,7 @@ static void test_scattered(void **state) {
         g->facts.policy.migrate_bytes_per_sec = g->in.policy.migrate_bytes_per_sec = UINT64_C(1) << 32;
         steps(g, 20);
         g->facts.cells[0].guest_foreign_pages += PAGES;
-        g->now += USEC_PER_SEC;
-        assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+        step_list(g, &list);
         assert_int_equal(list.n_orders, 1);
         assert_int_equal(list.orders[0].demote.n_pages, ORDER_RANGES_MAX);
         assert_int_equal(list.orders[0].demote_most, ORDER_RANGES_MAX);
@@ -195,8 +192,7 @@ static void test_whatever_it_says(void **state) {
         g->facts.cells[0].guest_free_bytes = UINT64_MAX;
         for (unsigned i = 0; i < 3000; i++) {
                 g->facts.cells[0].guest_foreign_pages = says[i % ELEMENTSOF(says)];
-                g->now += USEC_PER_SEC;
-                assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+                step_list(g, &list);
                 if (list.n_orders > 0) {
                         assert_int_equal(list.orders[0].demote_most, DRAM / ROOM_PART);
                         g->ack = (AckFacts){ .order = list.orders[0].order, .state = ACK_DONE };
@@ -223,8 +219,7 @@ static void test_beside_promotion(void **state) {
         assert_int_equal(t.demoted_pages, LACKED);
         memset(g->counters + DRAM, 10, HOT);
         for (unsigned i = 0; i < 10; i++) {
-                g->now += USEC_PER_SEC;
-                assert_int_equal(core_step(g->core, &g->in, g->now, &list), 0);
+                step_list(g, &list);
                 if (list.n_orders > 0)
                         break;
                 order_list_done(&list);
@@ -250,12 +245,16 @@ static void test_all_is_hot(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                WITH_FULL(test_as_many_as_were_lacked), WITH_FULL(test_in_parts),
+                WITH_FULL(test_as_many_as_were_lacked),
+                WITH_FULL(test_in_parts),
                 WITH_FULL(test_scattered),
                 WITH_FULL(test_not_without_need),
-                WITH_FULL(test_not_known),              WITH_FULL(test_only_what_is_managed),
-                WITH_FULL(test_at_rest),                WITH_FULL(test_back_off),
-                WITH_FULL(test_whatever_it_says),       WITH_FULL(test_beside_promotion),
+                WITH_FULL(test_not_known),
+                WITH_FULL(test_only_what_is_managed),
+                WITH_FULL(test_at_rest),
+                WITH_FULL(test_back_off),
+                WITH_FULL(test_whatever_it_says),
+                WITH_FULL(test_beside_promotion),
                 WITH_FULL(test_all_is_hot),
         };
 
