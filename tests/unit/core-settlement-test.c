@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later
  *
  * Settlement, rule by rule, with guests that are scripted by hand. All interleavings are in
- * ../sim/settlement-model.c; the ledger by itself is in core-ledger-test.c.
+ * ../sim/settlement-model.c; the ledger by itself is in core-ledger-test.c, VMs that go away in
+ * core-settlement-away-test.c.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,137 +10,10 @@
 
 #include <cmocka.h>
 
-#include "core/settlement.h"
-
-#define MIB (UINT64_C(1) << 20)
-#define VMS 4
-
-/* Two VMs (and more where a test wants them) of 256 MiB DRAM and 512 MiB slow memory, of which 128 and 256
- * can be unplugged; lots of 32 MiB DRAM against 128 MiB slow memory. */
-typedef struct Rig {
-        Ledger ledger;
-        MarketPolicy policy;
-        SettleFacts facts[VMS];
-        uint64_t capacity[_TIER_MAX];
-        size_t n_facts;
-        usec_t now;
-        Settlement out;
-} Rig;
-
-static AccountId id_of(unsigned i) {
-        return (AccountId) { { [0] = (uint8_t) (i + 1) } };
-}
-
-static Account *vm(Rig *r, unsigned i) {
-        return ledger_find(&r->ledger, id_of(i));
-}
-
-static int setup(void **state) {
-        Rig *r = calloc(1, sizeof(*r));
-        const uint64_t entitled[_TIER_MAX] = { 128, 256 }; /* blocks */
-
-        r->policy = market_policy_default();
-        r->policy.min_trade_bytes = 32 * MIB;
-        r->policy.dram_price = 4;
-        r->policy.slow_price = 1;
-        assert_return_code(terms_make(&r->policy, &r->ledger.terms), 0);
-        assert_int_equal(terms_lot_bytes(&r->ledger.terms, TIER_SLOW), 128 * MIB);
-        for (unsigned i = 0; i < VMS; i++) {
-                if (i < 2)
-                        assert_return_code(ledger_add(&r->ledger, id_of(i), entitled, NULL), 0);
-                r->facts[i].id = id_of(i);
-                r->facts[i].cells[TIER_DRAM] =
-                        (SettleCell) { 128 * MIB, 512 * MIB, 256 * MIB, 256 * MIB, UINT64_MAX };
-                r->facts[i].cells[TIER_SLOW] =
-                        (SettleCell) { 256 * MIB, 1024 * MIB, 512 * MIB, 512 * MIB, UINT64_MAX };
-        }
-        r->n_facts = 2;
-        r->capacity[TIER_DRAM] = 512 * MIB;
-        r->capacity[TIER_SLOW] = 1024 * MIB;
-        r->now = USEC_PER_SEC;
-        *state = r;
-        return 0;
-}
-
-static int teardown(void **state) {
-        Rig *r = *state;
-
-        settlement_done(&r->out);
-        ledger_done(&r->ledger);
-        free(r);
-        return 0;
-}
-
-/* One step, and QEMU is asked for every target. */
-static void step(Rig *r) {
-        settlement_done(&r->out);
-        r->now += USEC_PER_SEC;
-        assert_return_code(settlement_step(&r->ledger, &r->policy, r->facts, r->n_facts, r->capacity, r->now,
-                                           &r->out), 0);
-        assert_return_code(ledger_check(&r->ledger, NULL), 0);
-        for (size_t i = 0; i < r->out.n_targets; i++)
-                for (size_t k = 0; k < r->n_facts; k++)
-                        if (memcmp(&r->facts[k].id, &r->out.targets[i].id, sizeof(AccountId)) == 0)
-                                r->facts[k].cells[r->out.targets[i].tier].requested_bytes =
-                                        r->out.targets[i].bytes;
-}
-
-/* The guest does what it is asked for. */
-static void obey(Rig *r, unsigned i) {
-        for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                r->facts[i].cells[tier].size_bytes = r->facts[i].cells[tier].requested_bytes;
-}
-
-static bool told(const Rig *r, SettleEventType type, unsigned i, uint64_t lots) {
-        AccountId id = id_of(i);
-
-        for (size_t k = 0; k < r->out.n_events; k++)
-                if (r->out.events[k].type == type && r->out.events[k].lots == lots &&
-                    memcmp(&r->out.events[k].id, &id, sizeof(id)) == 0)
-                        return true;
-        return false;
-}
-
-static void assert_sizes(const Rig *r, unsigned i, uint64_t dram_mib, uint64_t slow_mib) {
-        assert_int_equal(r->facts[i].cells[TIER_DRAM].requested_bytes / MIB, dram_mib);
-        assert_int_equal(r->facts[i].cells[TIER_SLOW].requested_bytes / MIB, slow_mib);
-}
-
-static void open_trade(Rig *r, int64_t sold, int64_t bought) {
-        assert_return_code(settlement_open(&r->ledger, id_of(0), -sold, r->now), 0);
-        assert_return_code(settlement_open(&r->ledger, id_of(1), bought, r->now), 0);
-}
+#include "settlement-rig.h"
 
 static void test_trade(void **state) {
-        Rig *r = *state;
-
-        open_trade(r, 1, 1);
-        step(r);
-        assert_sizes(r, 0, 224, 512); /* nobody grows yet */
-        assert_sizes(r, 1, 256, 448); /* in steps of 64 MiB */
-        obey(r, 0);
-        obey(r, 1);
-        step(r);
-        assert_true(told(r, SETTLE_DELIVERED, 0, 1));
-        assert_int_equal(vm(r, 0)->position, 0);
-        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
-        assert_int_equal(account_owned(vm(r, 0), &r->ledger.terms, TIER_DRAM), 224 * MIB);
-        assert_sizes(r, 0, 224, 512);
-        assert_sizes(r, 1, 256, 384);
-        obey(r, 1);
-        step(r);
-        assert_true(told(r, SETTLE_PAID, 0, 1) && told(r, SETTLE_PAID, 1, 1) && told(r, SETTLE_ENDED, 0, 1));
-        assert_int_equal(vm(r, 0)->position, -1);
-        assert_int_equal(vm(r, 1)->position, 1);
-        assert_int_equal(vm(r, 0)->last_direction, -1);
-        assert_sizes(r, 0, 224, 640);
-        assert_sizes(r, 1, 288, 384);
-        assert_int_equal(vm(r, 0)->ticket.lots, 0);
-        obey(r, 0);
-        obey(r, 1);
-        step(r);
-        assert_int_equal(r->out.n_targets + r->out.n_events, 0);
-        assert_false(r->out.changed);
+        trade_once(*state);
 }
 
 static void test_refusal(void **state) {
@@ -320,54 +194,6 @@ static void test_guest_without_room(void **state) {
         assert_sizes(r, 0, 256, 512);
 }
 
-/* A VM that was started anew in mid-trade has again what it had given: it is neither paid for it, nor is
- * that of the other side at stake. */
-static void started_anew(Rig *r, bool paused) {
-        open_trade(r, 1, 1);
-        step(r);
-        obey(r, 0);
-        step(r);
-        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
-        r->facts[0].cells[TIER_DRAM].size_bytes = r->facts[0].cells[TIER_DRAM].requested_bytes = 256 * MIB;
-        r->facts[0].frozen = paused;
-        for (int i = 0; i < 4; i++) {
-                obey(r, 1);
-                step(r);
-                if (i == 0)
-                        assert_true(told(r, SETTLE_TAKEN_BACK, 0, 1) && told(r, SETTLE_ENDED, 0, 0));
-        }
-        assert_int_equal(vm(r, 0)->position, 0);
-        assert_int_equal(vm(r, 1)->position, 0);
-        assert_sizes(r, 0, 256, 512);
-        assert_sizes(r, 1, 256, 512);
-}
-
-static void test_started_anew(void **state) {
-        started_anew(*state, false);
-}
-
-static void test_started_anew_and_paused(void **state) {
-        started_anew(*state, true);
-}
-
-/* With a position it comes back at its entitlement's sizes: it gets to its own, but holds at no time more
- * than they are worth, even if it never shrinks. */
-static void test_back_at_configured_sizes(void **state) {
-        Rig *r = *state;
-
-        test_trade(state);
-        r->capacity[TIER_DRAM] += 512 * MIB;
-        r->capacity[TIER_SLOW] += 512 * MIB;
-        r->facts[0].cells[TIER_DRAM].size_bytes = r->facts[0].cells[TIER_DRAM].requested_bytes = 256 * MIB;
-        r->facts[0].cells[TIER_SLOW].size_bytes = r->facts[0].cells[TIER_SLOW].requested_bytes = 512 * MIB;
-        step(r);
-        step(r);
-        assert_sizes(r, 0, 224, 512);
-        obey(r, 0);
-        step(r);
-        assert_sizes(r, 0, 224, 640);
-}
-
 /* Tickets of later clearings cannot keep a lot in escrow for ever. */
 static void test_later_tickets_do_not_hold_escrow(void **state) {
         Rig *r = *state;
@@ -530,49 +356,6 @@ static void test_refused_facts(void **state) {
         assert_int_equal(r->ledger.n_accounts, 2);
 }
 
-static void test_gone(void **state) {
-        Rig *r = *state;
-
-        open_trade(r, 1, 1);
-        step(r);
-        obey(r, 0);
-        step(r);
-        assert_int_equal(ticket_escrow(&vm(r, 0)->ticket), 1);
-        r->n_facts = 1; /* the other one disconnects in mid-trade */
-        step(r);
-        assert_null(vm(r, 1));
-        assert_true(told(r, SETTLE_GONE, 1, 1) && told(r, SETTLE_RETURNED, 0, 1));
-        assert_sizes(r, 0, 256, 512);
-        assert_int_equal(r->ledger.pool.position, 0);
-}
-
-static void test_gone_with_a_position(void **state) {
-        Rig *r = *state;
-
-        test_trade(state);
-        r->n_facts = 1;
-        step(r);
-        assert_int_equal(r->ledger.pool.position, 1);
-        assert_int_equal(vm(r, 0)->position, -1);
-        assert_return_code(ledger_check(&r->ledger, NULL), 0);
-}
-
-static void test_frozen(void **state) {
-        Rig *r = *state;
-
-        open_trade(r, 1, 1);
-        r->facts[0].frozen = true;
-        step(r);
-        assert_sizes(r, 0, 256, 512);
-        r->facts[0].cells[TIER_DRAM].size_bytes = 0; /* as it may look in a migration */
-        step(r);
-        assert_int_equal(vm(r, 0)->ticket.delivered, 0);
-        r->now += r->policy.settle_usec;
-        step(r);
-        assert_int_equal(vm(r, 0)->ticket.lots, 0); /* others do not wait for ever */
-        assert_int_equal(vm(r, 1)->ticket.lots, 0);
-}
-
 static void test_pool(void **state) {
         Rig *r = *state;
         AccountId pool = { { 0 } };
@@ -594,7 +377,7 @@ static void test_pool(void **state) {
 static void test_growth_waits_for_room(void **state) {
         Rig *r = *state;
 
-        test_trade(state);
+        trade_once(*state);
         r->capacity[TIER_SLOW] -= 128 * MIB; /* a node went away, say */
         r->facts[0].cells[TIER_SLOW].size_bytes = r->facts[0].cells[TIER_SLOW].requested_bytes = 512 * MIB;
         step(r);
@@ -603,29 +386,22 @@ static void test_growth_waits_for_room(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-                TEST(test_trade),
-                TEST(test_refusal), TEST(test_refusals),
-                TEST(test_partial),
-                TEST(test_resident_memory_counts),
-                TEST(test_unasked_memory_does_not_count),
-                TEST(test_steps_wait),
-                TEST(test_guest_without_room),
-                TEST(test_started_anew),
-                TEST(test_started_anew_and_paused),
-                TEST(test_back_at_configured_sizes),
-                TEST(test_later_tickets_do_not_hold_escrow),
-                TEST(test_who_is_paid_first),
-                TEST(test_pool_that_dwindles), TEST(test_pool_does_not_sell_what_is_owned),
-                TEST(test_sizes_of_the_device),
-                TEST(test_hostile_figures),
-                TEST(test_clock_that_starts_anew),
-                TEST(test_refused_facts),
-                TEST(test_gone),
-                TEST(test_gone_with_a_position),
-                TEST(test_frozen),
-                TEST(test_pool),
-                TEST(test_growth_waits_for_room),
+                WITH_RIG(test_trade),
+                WITH_RIG(test_refusal), WITH_RIG(test_refusals),
+                WITH_RIG(test_partial),
+                WITH_RIG(test_resident_memory_counts),
+                WITH_RIG(test_unasked_memory_does_not_count),
+                WITH_RIG(test_steps_wait),
+                WITH_RIG(test_guest_without_room),
+                WITH_RIG(test_later_tickets_do_not_hold_escrow),
+                WITH_RIG(test_who_is_paid_first),
+                WITH_RIG(test_pool_that_dwindles), WITH_RIG(test_pool_does_not_sell_what_is_owned),
+                WITH_RIG(test_sizes_of_the_device),
+                WITH_RIG(test_hostile_figures),
+                WITH_RIG(test_clock_that_starts_anew),
+                WITH_RIG(test_refused_facts),
+                WITH_RIG(test_pool),
+                WITH_RIG(test_growth_waits_for_room),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
