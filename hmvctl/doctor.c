@@ -157,11 +157,6 @@ static void check_domain(Findings *f, json_object *d) {
         check_cells(f, d, what);
         if (runs && !streq(phase, "degraded")) {
                 check_agent(f, d, what);
-                if (streq(json_text(d, "TrackingLog"), "bitmap"))
-                        finding_add(
-                                f, FINDING_WARNING, what,
-                                "unbind it and bind it again, and power it off and on",
-                                "its writes are tracked by the bitmap, not by a dirty ring, at more cost");
                 if (streq(json_text(d, "TrackingState"), "blocked"))
                         finding_add(f, FINDING_WARNING, what, NULL, "%s",
                                     *reason ? reason : "its tracking waits for another user of it to end");

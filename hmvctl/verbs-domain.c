@@ -134,7 +134,8 @@ static int run_info(Ctl *ctl, const Args *args, Outcome *o) {
                 return 0;
         }
         if (*json_text(d, "TrackingState"))
-                snprintf(tracking, sizeof(tracking), "%s, by the %s", json_text(d, "TrackingState"),
+                snprintf(tracking, sizeof(tracking), "%s%s, by the %s", json_text(d, "TrackingState"),
+                         streq(json_text(d, "TrackingScope"), "slow") ? ", slow memory only" : "",
                          text_or_dash(d, "TrackingLog"));
         r = t ? table_row(t, "Name:", json_text(d, "Name")) : -ENOMEM;
         if (r >= 0)

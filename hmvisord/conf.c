@@ -33,6 +33,7 @@ static const ConfKey conf_keys[] = {
         { "Tracking", "WatchCostLimit", CONF_TIME, offsetof(Conf, watch_cost_limit_usec), 0, USEC_PER_SEC },
         { "Tracking", "FaultCost", CONF_TIME, offsetof(Conf, fault_cost_usec), 0, USEC_PER_MSEC },
         { "Tracking", "Lease", CONF_TIME, offsetof(Conf, lease_usec), USEC_PER_SEC, 600 * USEC_PER_SEC },
+        { "Tracking", "DirtyRing", CONF_U32, offsetof(Conf, dirty_ring_size), 0, 65536 },
         { "Tracking", "ExtensionPath", CONF_PATH, offsetof(Conf, extension_path), 0, 0 },
         { "Policy", "Epoch", CONF_TIME, offsetof(Conf, host) + offsetof(HostPolicy, epoch_usec),
           100 * USEC_PER_MSEC, 600 * USEC_PER_SEC },
@@ -292,6 +293,10 @@ static int check_whole(const Conf *c, Outcome *o) {
                 return outcome_set(
                         o, OUTCOME_BAD_ARGUMENT,
                         "Lease= must be at least twice Epoch=, or tracking ends between two epochs");
+        if (c->dirty_ring_size != 0 &&
+            (c->dirty_ring_size < 1024 || (c->dirty_ring_size & (c->dirty_ring_size - 1)) != 0))
+                return outcome_set(o, OUTCOME_BAD_ARGUMENT,
+                                   "DirtyRing= must be 0, or a power of two from 1024 to 65536");
         return check_market(&c->host.market, o);
 }
 

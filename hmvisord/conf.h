@@ -19,6 +19,7 @@ typedef struct Conf {
         usec_t cost_limit_usec, watch_cost_limit_usec;   /* of each second of processor time; 0: none */
         usec_t fault_cost_usec;       /* 0: as measured */
         usec_t lease_usec;
+        uint32_t dirty_ring_size;     /* that bind gives a domain; 0: none */
         char *extension_path;
         char *journal_path;           /* of the market's ledger */
         uint64_t reserve_bytes[_TIER_MAX];    /* of each tier's nodes, for all that is not a bound domain */

@@ -203,6 +203,7 @@ int manager_bind(Manager *m, const char *uuid, const BindRequest *request, Manag
                 .max_slow_bytes = request->max_slow_bytes,
                 .min_dram_bytes = request->min_dram_bytes,
                 .min_slow_bytes = request->min_slow_bytes,
+                .dirty_ring_size = m->conf->dirty_ring_size,
                 .extension_path = m->conf->extension_path,
         };
         r = manager_get_tiers(m, &tiers, o);

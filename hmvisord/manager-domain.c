@@ -110,7 +110,8 @@ bool cell_owns_block(const DomainCell *c, const char *block, bool *ret_device) {
 }
 
 /* A glance: two seconds of twenty; a guest that boots is slowed for that long at most. A watch: as a hot set
- * that moves is found within the rest. Both rest longer only if the configuration does. */
+ * that moves is found within the rest; where samples can leave DRAM out, there is no need of one. Both rest
+ * longer only if the configuration does. */
 static void effort_duty(const Domain *d, usec_t *ret_on, usec_t *ret_off) {
         static const struct {
                 usec_t on, off;
@@ -123,6 +124,8 @@ static void effort_duty(const Domain *d, usec_t *ret_on, usec_t *ret_off) {
         *ret_on = c->duty_on_usec;
         *ret_off = c->duty_off_usec;
         if (d->effort == EFFORT_FULL)
+                return;
+        if (d->effort == EFFORT_WATCH && d->dram_blocks != 0 && !d->policy.trading)
                 return;
         *ret_on = MAX(duty[d->effort].on, 4 * c->sample_usec);
         *ret_off = MAX(duty[d->effort].off, c->duty_off_usec);
@@ -342,10 +345,10 @@ static bool is_balanced(const Domain *d) {
                totals.epochs >= d->balanced_epochs + BALANCED_EPOCHS;
 }
 
-/* What the domain's state is worth; a change starts the source anew, with its ranges and heat kept. */
+/* What the domain's state is worth; another duty cycle starts the source anew, its ranges and heat kept. */
 static void domain_set_effort(Domain *d) {
+        SourceSettings settings = settings_of(d), before = settings;
         Effort e = EFFORT_GLANCE;
-        SourceSettings settings;
 
         if (d->policy.managed && agent_link_health(d->agent) == AGENT_READY && !d->manager->stopping)
                 e = is_balanced(d) ? EFFORT_WATCH : EFFORT_FULL;
@@ -353,7 +356,8 @@ static void domain_set_effort(Domain *d) {
                 return;
         d->effort = e;
         settings = settings_of(d);
-        source_restart(d->source, &settings);
+        if (settings.duty_on_usec != before.duty_on_usec || settings.duty_off_usec != before.duty_off_usec)
+                source_restart(d->source, &settings);
 }
 
 /* Why it is DEGRADED; false when it is not. */
@@ -389,11 +393,9 @@ static const char *find_note(const Domain *d) {
                 return source_outcome(d->source)->text;
         if (domain_is_dry(d) && d->policy.managed)
                 return "dry run: orders are decided and explained, and not carried out";
-        if (s && !s->ring)
-                return d->info.has_dirty_ring
-                               ? "tracked by the dirty bitmap: the host's kernel has no dirty ring"
-                               : "tracked by the dirty bitmap: the domain has no <dirty-ring>; unbind and "
-                                 "bind it again for one";
+        if (s && s->ring && d->manager->conf->dirty_ring_size == 0)
+                return "tracked by its dirty ring, at more cost than by the bitmap; unbind and bind it "
+                       "again to be rid of it";
         return "";
 }
 

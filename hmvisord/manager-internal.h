@@ -123,6 +123,7 @@ struct Domain {
         bool agent_connected;
         bool held;                     /* its counters are ours in this epoch */
         uint32_t samples;              /* of this epoch */
+        uint64_t dram_blocks; /* bits of source_skip(): DRAM, where samples can leave all of it out */
         Resize resize;
         Swap swap;
         int pid;                       /* of QEMU; <= 0: not known */

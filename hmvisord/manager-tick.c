@@ -51,8 +51,10 @@ static void release_all(Manager *m, bool clear) {
         Domain *d, *tmp;
 
         HASH_ITER(hh, m->domains, d, tmp) {
-                if (d->held && d->source)
+                if (d->held && d->source) {
+                        source_skip(d->source, core_skips_dram(m->core, d->key) ? d->dram_blocks : 0);
                         source_release(d->source, clear && d->samples > 0, tracking_rests(d));
+                }
                 d->held = false;
         }
 }
@@ -86,22 +88,33 @@ static uint64_t ranges_generation(const RangeFacts *ranges, size_t n) {
 
 static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation) {
         const SourceRange *ranges;
+        bool can_skip = true;
         size_t n, n_facts = 0;
 
         n = source_collect(d->source, &ranges, &d->samples);
         if (!d->held)
                 d->samples = 0;
+        d->dram_blocks = 0;
         for (size_t i = 0; i < n; i++) {
                 const DomainCell *cell = cell_of_block(&d->info, ranges[i].block);
 
-                if (cell)
-                        ret[n_facts++] = (RangeFacts) {
-                                .gfn = ranges[i].gfn,
-                                .n_pages = ranges[i].n_pages,
-                                .cell = cell->cell,
-                                .counters = d->samples > 0 ? ranges[i].counters : NULL,
-                        };
+                bool seen = d->samples > 0 && !source_has_skipped(d->source, &ranges[i]);
+
+                if (!cell)
+                        continue;
+                if (cell->tier == TIER_DRAM) {
+                        d->dram_blocks |= ranges[i].skip;
+                        can_skip = can_skip && ranges[i].skip != 0;
+                }
+                ret[n_facts++] = (RangeFacts) {
+                        .gfn = ranges[i].gfn,
+                        .n_pages = ranges[i].n_pages,
+                        .cell = cell->cell,
+                        .counters = seen ? ranges[i].counters : NULL,
+                };
         }
+        if (!can_skip)
+                d->dram_blocks = 0;
         *ret_generation = ranges_generation(ret, n_facts);
         return n_facts;
 }
@@ -157,6 +170,7 @@ static DomainFacts gather_domain(DomainInput *in) {
         f.samples = d->samples;
         tracking_look(d);
         f.faults_per_sec = tracking_limit(d);
+        f.sampling_faults = source_cost_ns(d->source) / d->manager->fault_cost_ns;
         return f;
 }
 

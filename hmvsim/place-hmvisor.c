@@ -3,8 +3,8 @@
  * hmvisor itself as a competitor: the daemon's core with its default policy, behind core_step(), and a
  * modelled guest that carries its orders out. What it learns is what the extension would tell by the
  * daemon's defaults: one bit per page and half second, while the log is on. As there, the log rests while an
- * order is under way, while what tracking may cost is spent, and, once nothing was left to move for a while,
- * for 12 of 16 seconds, and its first sample tells nothing.
+ * order is under way, and while what tracking may cost is spent, and its first sample tells nothing. Once
+ * nothing was left to move for a while, the bitmap leaves DRAM out, and the ring rests for 12 of 16 seconds.
  */
 #include "guest.h"
 #include "place.h"
@@ -24,7 +24,9 @@ typedef struct Self {
         HostPolicy host;
         DomainPolicy policy;
         Guest guest;
+        bool has_ring;
         bool logging, watches;
+        bool skips, widens; /* leaves DRAM out; does so no longer, and throws a sample away */
         uint64_t half;          /* half seconds since the start */
         uint64_t phase_end;     /* of the watch's on or off part */
         bool off;
@@ -48,7 +50,7 @@ static void self_placement(const PlaceSetup *s, const Self *h, uint8_t *in_dram)
                 in_dram[p] = h->guest.page_frame[p] < h->guest.cells[1].first;
 }
 
-static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+static int self_start_log(const PlaceSetup *s, bool has_ring, uint8_t *in_dram, void **ret_state) {
         uint32_t kernel = s->dram_pages / KERNEL_PART, slow = s->trace->pages - s->dram_pages;
         GuestSetup setup = {
                 .dram_frames = s->dram_pages + kernel,
@@ -64,12 +66,21 @@ static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
         if (!h)
                 return -ENOMEM;
         *ret_state = h;
+        h->has_ring = has_ring;
         h->host = host_policy_default();
         h->policy = domain_policy_default();
         h->policy.managed = true;
         guest_init(&h->guest, &setup, s->seed);
         self_placement(s, h, in_dram);
         return core_new(&h->core);
+}
+
+static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+        return self_start_log(s, false, in_dram, ret_state);
+}
+
+static int self_start_ring(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+        return self_start_log(s, true, in_dram, ret_state);
 }
 
 /* One half second of the extension. Returns whether its sample counts. */
@@ -79,7 +90,7 @@ static bool self_sample(Self *h, bool rests) {
                 h->logging = false;
                 return false;
         }
-        if (h->watches && h->off && h->half < h->phase_end)
+        if (h->has_ring && h->watches && h->off && h->half < h->phase_end)
                 return false;
         if (!h->logging) {
                 h->logging = true;
@@ -87,7 +98,7 @@ static bool self_sample(Self *h, bool rests) {
                 h->phase_end = h->half + WATCH_ON_HALVES;
                 return false;
         }
-        if (h->watches && h->half >= h->phase_end) {
+        if (h->has_ring && h->watches && h->half >= h->phase_end) {
                 h->logging = false;
                 h->off = true;
                 h->phase_end = h->half + WATCH_OFF_HALVES;
@@ -109,8 +120,11 @@ static void self_note(Self *h, const OrderList *list) {
         watches = h->balanced_since > 0 && totals.epochs >= h->balanced_epochs + BALANCED_EPOCHS;
         if (watches != h->watches) {
                 h->watches = watches;
-                h->logging = h->off = false;
+                if (h->has_ring)
+                        h->logging = h->off = false;
         }
+        h->widens = h->skips && !core_skips_dram(h->core, 1);
+        h->skips = !h->has_ring && core_skips_dram(h->core, 1);
 }
 
 static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *in_dram) {
@@ -124,6 +138,8 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         OrderList list;
         int r;
 
+        if (h->widens)
+                sampled &= ~1U;
         guest_begin_epoch(&h->guest);
         for (size_t i = t->first[second - 1]; i < t->first[second]; i++) {
                 const Access *a = &t->accesses[i];
@@ -133,6 +149,7 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         }
         guest_end_epoch(&h->guest);
         guest_facts(&h->guest, 1, &h->policy, &facts);
+        h->guest.ranges[0].counters = h->skips ? NULL : h->guest.counters;
         facts.faults_per_sec = h->watches ? WATCH_FAULTS : FULL_FAULTS;
         facts.samples = (unsigned) __builtin_popcount(sampled);
         in.domains = &facts;
@@ -150,6 +167,13 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
 const Competitor place_hmvisor = {
         .name = "hmvisor",
         .start = self_start,
+        .step = self_step,
+        .done = self_done,
+};
+
+const Competitor place_hmvisor_ring = {
+        .name = "hmvisor-ring",
+        .start = self_start_ring,
         .step = self_step,
         .done = self_done,
 };

@@ -158,15 +158,7 @@ static bool arguments_read(const QDict *args, const char **ret_table,
     return true;
 }
 
-static bool log_is_ring(void)
-{
-    if (symbols.kvm_allowed && !*symbols.kvm_allowed) {
-        return false;
-    }
-    return symbols.kvm_dirty_ring_enabled();
-}
-
-static QList *ranges_report(const RamLayout *layout)
+static QList *ranges_report(const RamLayout *layout, bool can_skip)
 {
     QList *list = symbols.qlist_new();
 
@@ -179,6 +171,9 @@ static QList *ranges_report(const RamLayout *layout)
         symbols.qdict_put_int(dict, "gpa", (int64_t)range->gpa);
         symbols.qdict_put_int(dict, "pages", (int64_t)range->n_pages);
         symbols.qdict_put_int(dict, "offset", (int64_t)range->offset);
+        if (can_skip) {
+            symbols.qdict_put_int(dict, "skip-bit", (int64_t)range->block);
+        }
         symbols.qlist_append_obj(list, (QObject *)dict);
     }
     return list;
@@ -194,7 +189,7 @@ static QObject *report(void)
     if (is_able) {
         sampler_refresh_layout(&sampler);
     }
-    ranges = ranges_report(&s->layout);
+    ranges = ranges_report(&s->layout, is_able && sampler_can_skip(s));
 
     symbols.qdict_put_str(dict, "version", HMV_VERSION);
     symbols.qdict_put_str(dict, "qemu", symbols.version);
@@ -203,7 +198,7 @@ static QObject *report(void)
                                   : "failed");
     symbols.qdict_put_str(dict, "reason", is_able ? s->reason : refusal);
     symbols.qdict_put_str(dict, "log",
-                          is_able && log_is_ring() ? "ring" : "bitmap");
+                          is_able && log_is_ring(&symbols) ? "ring" : "bitmap");
     symbols.qdict_put_int(dict, "generation", (int64_t)s->generation);
     symbols.qdict_put_int(dict, "epochs", (int64_t)s->epochs);
     symbols.qdict_put_int(dict, "dropped", (int64_t)s->dropped);

@@ -186,6 +186,14 @@ int qemu_plugin_api(void)
     return version >= V9_0 ? 2 : 1;
 }
 
+bool log_is_ring(const QemuSymbols *q)
+{
+    if (q->kvm_allowed && !*q->kvm_allowed) {
+        return false;
+    }
+    return q->kvm_dirty_ring_enabled();
+}
+
 void qobject_unref(const QemuSymbols *q, void *obj)
 {
     QObject *head = obj;

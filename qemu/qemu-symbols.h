@@ -150,6 +150,9 @@ int qemu_symbols_load(QemuSymbols *ret, char *ret_reason, size_t reason_size);
 /* The plugin API version that a plugin must declare to this QEMU. */
 int qemu_plugin_api(void);
 
+/* Whether writes are logged by KVM's dirty ring; else by a bitmap. */
+bool log_is_ring(const QemuSymbols *q);
+
 /* Drops one reference, as qobject_unref(), which is inline in QEMU. */
 void qobject_unref(const QemuSymbols *q, void *obj);
 

@@ -42,6 +42,11 @@
 
 /* Samples take at most one part in so many of the time */
 #define SAMPLE_TIME_SHARE 10
+/*
+ * How long the log stays on while the daemon lets it rest: switching it costs
+ * a walk over all memory.  Not with the ring, which QEMU empties each second.
+ */
+#define LINGER_US 20000000
 /* How often to retry a stop that calc-dirty-rate put off */
 #define STOP_RETRY_US 200000
 
@@ -56,11 +61,11 @@ const char *hotness_state_to_string(HotnessState state)
     return state_names[state];
 }
 
-static uint64_t clock_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
     struct timespec ts;
 
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(clock, &ts);
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
@@ -68,6 +73,11 @@ static void set_state(Sampler *s, HotnessState state, const char *reason)
 {
     s->state = state;
     snprintf(s->reason, sizeof(s->reason), "%s", reason);
+}
+
+bool sampler_can_skip(const Sampler *s)
+{
+    return !log_is_ring(s->q);
 }
 
 static bool is_measuring_dirty_rate(const QemuSymbols *q)
@@ -148,6 +158,7 @@ static bool layout_update(Sampler *s)
         return true;
     }
     has_same_blocks = ram_layout_has_same_blocks(&now, &s->layout);
+    s->is_fresh |= !has_same_blocks && s->skipped;
     s->layout = now;
     s->generation++;
     if (!s->table.header) {
@@ -210,6 +221,7 @@ static void block(Sampler *s, const char *user)
 static bool sample(Sampler *s)
 {
     const char *user;
+    uint64_t skip;
     bool is_sound;
 
     s->q->memory_global_dirty_log_sync(false);
@@ -224,8 +236,14 @@ static bool sample(Sampler *s)
         return true;
     }
     is_sound = layout_update(s);
+    skip = sampler_can_skip(s) ? table_get_skip(&s->table) : 0;
+    /* What a block left out holds is older than a sample */
+    s->is_fresh |= (s->skipped & ~skip) != 0;
+    s->skipped = skip;
     for (size_t i = 0; is_sound && i < s->layout.n_blocks; i++) {
-        is_sound = block_sample(s, &s->layout.blocks[i]);
+        if (!(skip >> i & 1)) {
+            is_sound = block_sample(s, &s->layout.blocks[i]);
+        }
     }
     if (is_sound && s->is_fresh) {
         s->is_fresh = false;
@@ -240,10 +258,10 @@ static bool sample(Sampler *s)
 
 static bool sample_timed(Sampler *s)
 {
-    uint64_t begin = clock_ns();
+    uint64_t begin = clock_ns(CLOCK_MONOTONIC);
     bool is_sound = sample(s);
 
-    s->last_cost_ns = clock_ns() - begin;
+    s->last_cost_ns = clock_ns(CLOCK_MONOTONIC) - begin;
     s->cost_ns += s->last_cost_ns;
     return is_sound;
 }
@@ -324,26 +342,39 @@ static int64_t next_sample_us(const Sampler *s, int64_t now)
     return MAX(due, now + SAMPLE_TIME_SHARE * cost_us);
 }
 
+static void rest(Sampler *s, int64_t now)
+{
+    if (!s->rests_since_us) {
+        s->rests_since_us = now;
+    }
+    if (!sampler_can_skip(s) || now - s->rests_since_us >= LINGER_US) {
+        log_stop(s);
+    }
+    s->is_fresh = true;
+    set_state(s, HOTNESS_RESTING, "");
+    s->phase_end_us = now + s->settings.interval_ms * 1000;
+}
+
 /* What a tick does while nobody else needs the log.  False: failed. */
 static bool track(Sampler *s, int64_t now)
 {
     const SamplerSettings *set = &s->settings;
+    bool begins = s->state == HOTNESS_RESTING || !log_is_on(s);
     uint32_t hold;
 
     if (s->state == HOTNESS_RESTING && now < s->phase_end_us) {
         return true;
     }
     hold = table_get_hold(&s->table);
-    if (hold == HOTNESS_HOLD_REST || (hold && !log_is_on(s))) {
-        log_stop(s);
-        set_state(s, HOTNESS_RESTING, "");
-        s->phase_end_us = now + set->interval_ms * 1000;
+    if (hold == HOTNESS_HOLD_REST || (hold && begins)) {
+        rest(s, now);
         return true;
     }
-    if (!log_is_on(s)) {
-        if (!log_start(s)) {
-            return false;
-        }
+    s->rests_since_us = 0;
+    if (!log_is_on(s) && !log_start(s)) {
+        return false;
+    }
+    if (begins) {
         s->phase_end_us = now + set->on_ms * 1000;
         s->sample_due_us = now;
         s->has_counted = false;
@@ -389,6 +420,7 @@ static int64_t next_wake_us(const Sampler *s, int64_t now)
 
 static void tick(Sampler *s)
 {
+    uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     int64_t now = g_get_monotonic_time();
     const char *user;
 
@@ -415,6 +447,8 @@ static void tick(Sampler *s)
         finish(s);
         return;
     }
+    s->cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
+    table_set_cost(&s->table, s->cpu_ns);
     timer_arm(s, next_wake_us(s, now) - now);
 }
 
@@ -446,7 +480,8 @@ bool sampler_start(Sampler *s, Table *table, const SamplerSettings *settings)
     s->renewed_us = now;
     s->sample_due_us = now;
     s->phase_end_us = now + settings->on_ms * 1000;
-    s->epochs = s->dropped = s->cost_ns = s->last_cost_ns = 0;
+    s->epochs = s->dropped = s->cost_ns = s->last_cost_ns = s->cpu_ns = 0;
+    s->rests_since_us = 0;
     s->state = HOTNESS_OFF;
     table_leave(&s->table);
     table_set_generation(&s->table, s->generation);

@@ -43,17 +43,20 @@ typedef struct Sampler {
 
     bool is_logging;        /* our bit of global_dirty_tracking is on */
     bool is_fresh;          /* the next sample must be thrown away */
+    uint64_t skipped;       /* RAM blocks that the last sample left out */
     bool has_counted;       /* a sample since the log was switched on */
     unsigned int timer;     /* glib source, 0: none */
     int64_t sample_due_us;
     int64_t phase_end_us;   /* of the duty cycle, on or off */
+    int64_t rests_since_us; /* as the daemon wants; 0: it does not */
     uint64_t renew;         /* as last seen, and when it changed */
     int64_t renewed_us;
 
     uint64_t epochs;
     uint64_t dropped;
-    uint64_t cost_ns;
+    uint64_t cost_ns;       /* time that samples took */
     uint64_t last_cost_ns;
+    uint64_t cpu_ns;        /* processor time of all that the timer does */
 } Sampler;
 
 void sampler_init(Sampler *s, const QemuSymbols *q);
@@ -67,6 +70,9 @@ void sampler_stop(Sampler *s);
 
 /* Reads the layout where no table is in use; else it is the last sample's. */
 void sampler_refresh_layout(Sampler *s);
+
+/* Whether samples can leave RAM blocks out (hotness-table.h). */
+bool sampler_can_skip(const Sampler *s);
 
 /* For migration events: lets go of the log at once where one begins. */
 void sampler_yield(Sampler *s);

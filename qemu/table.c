@@ -117,6 +117,11 @@ uint64_t table_get_renew(const Table *table)
     return __atomic_load_n(&table->header->renew, __ATOMIC_SEQ_CST);
 }
 
+uint64_t table_get_skip(const Table *table)
+{
+    return __atomic_load_n(&table->header->skip, __ATOMIC_SEQ_CST);
+}
+
 void table_set_generation(Table *table, uint64_t generation)
 {
     __atomic_store_n(&table->header->generation, generation,
@@ -126,4 +131,9 @@ void table_set_generation(Table *table, uint64_t generation)
 void table_set_epoch(Table *table, uint64_t epoch)
 {
     __atomic_store_n(&table->header->epoch, epoch, __ATOMIC_SEQ_CST);
+}
+
+void table_set_cost(Table *table, uint64_t cost_ns)
+{
+    __atomic_store_n(&table->header->cost_ns, cost_ns, __ATOMIC_SEQ_CST);
 }

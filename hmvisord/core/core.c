@@ -357,6 +357,12 @@ bool core_may_track(const Core *c, uint64_t domain) {
         return !d || tracking_is_affordable(&d->tracking);
 }
 
+bool core_skips_dram(const Core *c, uint64_t domain) {
+        const Domain *d = core_find(c, domain);
+
+        return d && d->scope.slow_only;
+}
+
 const Trade *core_get_trade(const Core *c) {
         return c->trade;
 }

@@ -203,21 +203,38 @@ static int domain_take_ack(Domain *d, const DomainPolicy *policy, const AckFacts
         return 0;
 }
 
-static bool facts_have_samples(const DomainFacts *facts) {
-        if (facts->samples == 0 || facts->n_ranges == 0)
-                return false;
-        for (size_t i = 0; i < facts->n_ranges; i++)
-                if (!facts->ranges[i].counters)
-                        return false;
-        return true;
-}
+/* What the samples of an epoch looked at. */
+typedef struct Look {
+        uint64_t pages, warm_pages; /* and of them, those that have heat */
+        uint64_t sightings;
+} Look;
 
-static uint64_t facts_pages(const DomainFacts *facts) {
+static uint64_t pages_looked_at(const DomainFacts *facts, uint32_t cell) {
         uint64_t n = 0;
 
         for (size_t i = 0; i < facts->n_ranges; i++)
-                n += facts->ranges[i].n_pages;
+                if (facts->ranges[i].cell == cell && facts->ranges[i].counters)
+                        n += facts->ranges[i].n_pages;
         return n;
+}
+
+static Look domain_look(Domain *d, const DomainFacts *facts) {
+        Look look = { .sightings = heatmap_update(&d->heatmap, facts->ranges, facts->samples) };
+
+        for (size_t slot = 0; slot < d->heatmap.n_cells; slot++) {
+                uint64_t n = pages_looked_at(facts, d->heatmap.cells[slot]);
+
+                look.pages += n;
+                look.warm_pages += n > 0 ? heatmap_warm_pages(&d->heatmap, slot) : 0;
+        }
+        return look;
+}
+
+static bool facts_have_samples(const DomainFacts *facts) {
+        for (size_t i = 0; i < facts->n_ranges; i++)
+                if (facts->ranges[i].counters)
+                        return facts->samples > 0;
+        return false;
 }
 
 /* Returns whether none is left. */
@@ -241,7 +258,7 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_
 }
 
 int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
-        uint64_t sightings = 0, warm_pages = 0;
+        Look look = { 0 };
         int r = 0;
 
         d->sampled = false;
@@ -257,15 +274,14 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                 d->sampled = facts_have_samples(facts);
                 if (d->sampled) {
                         d->sampled_at = now;
-                        sightings = heatmap_update(&d->heatmap, facts->ranges, facts->samples);
-                        warm_pages = heatmap_warm_pages(&d->heatmap);
-                        d->totals.sightings += sightings;
+                        look = domain_look(d, facts);
+                        d->totals.sightings += look.sightings;
                         domain_pass_epoch(d, &facts->policy, d->epochs_since);
                         d->epochs_since = 0;
                 }
         }
-        tracking_step(&d->tracking, facts->faults_per_sec, sightings, d->sampled ? facts->samples : 0,
-                      warm_pages, facts_pages(facts), now);
+        tracking_step(&d->tracking, facts->faults_per_sec, facts->sampling_faults, look.sightings,
+                      d->sampled ? facts->samples : 0, look.warm_pages, look.pages, now);
 
         if (d->state != DOMAIN_BUSY)
                 return 0;
@@ -394,7 +410,11 @@ void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret)
                         decision.verdict = VERDICT_LEARNING;
                 } else if (d->wants)
                         decision.verdict = VERDICT_RATE_CAPPED; /* until it is granted bytes */
+                scope_step(&d->scope, decision.verdict != VERDICT_BALANCED, d->plan.slow_heat,
+                           d->plan.total_heat, now);
         }
+        if (!facts->policy.managed || facts->policy.trading)
+                d->scope = (Scope){ 0 }; /* what DRAM is worth to who trades, its heat tells */
         if (domain_wants_room(d, facts, decision.verdict, now)) {
                 d->wants = true;
                 d->plan = (Plan){ .pages = d->room_pages };

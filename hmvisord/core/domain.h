@@ -11,6 +11,7 @@
 #include "core/planner.h"
 #include "core/room.h"
 #include "core/tracking.h"
+#include "core/scope.h"
 #include "core/wish.h"
 
 #define PAGE_BYTES UINT64_C(4096)
@@ -41,6 +42,7 @@ typedef struct Domain {
         usec_t sampled_at;
         Pacer pacer;
         TrackingBudget tracking;
+        Scope scope;
         RoomAccount room;
         DomainTotals totals;
         Decision decision; /* the last one; verdict _VERDICT_MAX: none yet */

@@ -25,8 +25,8 @@ typedef struct CellFacts {
 
 /* One run of guest frames that belongs to one cell, with its counters of the last epoch.
  * Ordered by gfn, not overlapping. counters[i] counts the samples in which frame gfn + i was found written
- * (0..255, saturating); NULL when this epoch has no sample. Owned by the caller. The memory may be shared
- * with a hostile QEMU: the core reads each byte once. */
+ * (0..255, saturating); NULL when no sample of this epoch looked at it. Owned by the caller. The memory may
+ * be shared with a hostile QEMU: the core reads each byte once. */
 typedef struct RangeFacts {
         uint64_t gfn;
         uint64_t n_pages;
@@ -92,6 +92,7 @@ typedef struct DomainFacts {
         const RangeFacts *ranges;
         size_t n_ranges;
         uint64_t faults_per_sec; /* that tracking may cost the guest; 0: as many as there are */
+        uint64_t sampling_faults; /* as many as the processor time would be that samples took on the host */
         uint32_t samples;    /* samples behind the counters of this epoch; 0: none */
         const AckFacts *ack; /* news of the order under way, or NULL */
         const MarketFacts *market; /* NULL: it takes no part */

@@ -264,14 +264,24 @@ static uint64_t range_update(HeatRange *r, const uint8_t *counters, Ageing age, 
 
 uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
         Ageing age = { .samples = (uint8_t) samples_bound(samples) };
+        bool seen[CELLS_MAX] = { false };
         uint64_t sightings = 0;
 
         age.scale = (uint16_t) ((255 * 256 + age.samples - 1) / age.samples);
         age.stays = ++m->epoch % HEAT_TAIL_EPOCHS == 0 ? 0 : HEAT_TAIL;
-        memset(m->histogram, 0, sizeof(m->histogram));
         for (size_t i = 0; i < m->n_ranges; i++)
-                sightings += range_update(&m->ranges[i], ranges[i].counters, age,
-                                          m->histogram[m->ranges[i].slot]);
+                seen[m->ranges[i].slot] |= ranges[i].counters != NULL;
+        for (size_t slot = 0; slot < m->n_cells; slot++)
+                if (seen[slot])
+                        memset(m->histogram[slot], 0, sizeof(m->histogram[slot]));
+        for (size_t i = 0; i < m->n_ranges; i++) {
+                HeatRange *r = &m->ranges[i];
+
+                if (ranges[i].counters)
+                        sightings += range_update(r, ranges[i].counters, age, m->histogram[r->slot]);
+                else if (seen[r->slot])
+                        range_count(m, r);
+        }
         return sightings;
 }
 
@@ -351,12 +361,11 @@ int heatmap_find_slot(const Heatmap *m, uint32_t cell) {
         return -ENOENT;
 }
 
-uint64_t heatmap_warm_pages(const Heatmap *m) {
+uint64_t heatmap_warm_pages(const Heatmap *m, size_t slot) {
         uint64_t n = 0;
 
-        for (size_t slot = 0; slot < m->n_cells; slot++)
-                for (size_t heat = 1; heat < HEAT_VALUES; heat++)
-                        n += m->histogram[slot][heat];
+        for (size_t heat = 1; heat < HEAT_VALUES; heat++)
+                n += m->histogram[slot][heat];
         return n;
 }
 

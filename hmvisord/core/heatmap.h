@@ -46,9 +46,9 @@ void heatmap_done(Heatmap *m);
 int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges);
 bool heatmap_has_ranges(const Heatmap *m, const RangeFacts *ranges, size_t n_ranges);
 
-/* One epoch: decays all heat and adds what was seen in this epoch's samples (> 0). The ranges are those of
- * heatmap_set_ranges(), each with counters. Every counter is read once; any value is valid. Returns how
- * often frames were found written, the sum of all counters. */
+/* One epoch: decays heat and adds what was seen in this epoch's samples (> 0). The ranges are those of
+ * heatmap_set_ranges(); without counters they keep their heat. Every counter is read once; any value is
+ * valid. Returns how often frames were found written, the sum of all counters. */
 uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
 
 /* Gives frames a heat; frames that are not in the map are passed over. */
@@ -62,8 +62,8 @@ bool heatmap_is_barred(const Heatmap *m, uint64_t gfn);
 /* The slot of a cell, or -ENOENT when no range lies in it. */
 int heatmap_find_slot(const Heatmap *m, uint32_t cell);
 
-/* Frames that have heat. */
-uint64_t heatmap_warm_pages(const Heatmap *m);
+/* Frames that have heat, in one slot. */
+uint64_t heatmap_warm_pages(const Heatmap *m, size_t slot);
 
 /* The heat of a frame, or -ENOENT. */
 int heatmap_get_heat(const Heatmap *m, uint64_t gfn);

@@ -103,6 +103,7 @@ void plan_compute(const PlanQuestion *q, Plan *ret) {
                                      : threshold_by_size(ret, q->dram_pages - q->dram_pages / DRAM_RESERVE,
                                                          MAX(once + 1, MIN(ret->hysteresis, 255U)));
         for (uint32_t h = 0; h < HEAT_VALUES; h++) {
+                ret->slow_heat += h * ret->slow[h];
                 ret->total_heat += h * (ret->slow[h] + ret->dram[h]);
                 if (h >= ret->threshold) {
                         ret->hot_slow_pages += ret->slow[h];

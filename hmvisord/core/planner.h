@@ -33,7 +33,8 @@ typedef struct Plan {
         uint64_t pages;             /* worth promoting now */
         uint64_t steady_pages;      /* of them, those of STEADY_HEAT: heat does not tell how often they are
                                        written, one may have half of all stores; worth an order of its own */
-        uint64_t gain, total_heat;  /* what that brings to DRAM, and all that there is: sums of heat */
+        uint64_t gain;              /* what that brings to DRAM: a sum of heat */
+        uint64_t slow_heat, total_heat; /* what there is, in slow memory and in all */
         uint64_t slow[HEAT_VALUES]; /* pages that may be promoted, by heat */
         uint64_t dram[HEAT_VALUES]; /* pages of the DRAM cell, by heat */
 } Plan;

@@ -36,9 +36,9 @@ static void tracking_earn(TrackingBudget *b, uint64_t faults_per_sec, usec_t now
         b->started = true;
 }
 
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
-                   uint64_t warm_pages, uint64_t n_pages, usec_t now) {
-        int64_t spent = 0;
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sampling_faults, uint64_t sightings,
+                   uint32_t samples, uint64_t warm_pages, uint64_t n_pages, usec_t now) {
+        int64_t spent = 0, stop;
 
         if (faults_per_sec == 0 || faults_per_sec > TRACKING_FAULTS_MAX) {
                 *b = (TrackingBudget){ 0 };
@@ -47,10 +47,15 @@ void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sighting
         tracking_earn(b, faults_per_sec, now);
         if (samples > 0) {
                 spent = fault_usec(cost_of_samples(sightings));
-                b->stop_fault_usec = cost_of_stop(warm_pages, n_pages);
+                stop = cost_of_stop(warm_pages, n_pages);
+                if (b->on && n_pages < b->n_pages) /* what is no longer looked at has its end now */
+                        spent += MAX(b->stop_fault_usec - stop, 0);
+                b->stop_fault_usec = stop;
+                b->n_pages = n_pages;
         } else if (b->on)
                 spent = b->stop_fault_usec;
         b->on = samples > 0;
+        spent += fault_usec(sampling_faults);
         b->fault_usec = MAX(b->fault_usec - spent, -INT64_MAX / 2);
 }
 

@@ -17,6 +17,7 @@ typedef struct TrackingBudget {
         int64_t fault_usec; /* faults that may still be spent, times USEC_PER_SEC; below 0: a debt */
         int64_t most_fault_usec;       /* of them, however long nothing is spent */
         int64_t stop_fault_usec;       /* what the end of this turn will cost, or that of the last one did */
+        uint64_t n_pages;              /* that are tracked in this turn */
         usec_t last;
         bool started, on; /* on: the last epoch had samples */
 } TrackingBudget;
@@ -24,11 +25,12 @@ typedef struct TrackingBudget {
 #define TRACKING_BURST_USEC (30 * USEC_PER_SEC)
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
-/* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of a
- * guest of n_pages; warm_pages of them are written now and then (not read without samples). faults_per_sec
- * is what the guest may have from now on; 0: no limit. */
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
-                   uint64_t warm_pages, uint64_t n_pages, usec_t now);
+/* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of the
+ * n_pages that they looked at; warm_pages of them are written now and then (not read without samples). To
+ * take samples, and to switch tracking on and off, cost the host as much as sampling_faults faults.
+ * faults_per_sec is what the guest may have from now on; 0: no limit. */
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sampling_faults, uint64_t sightings,
+                   uint32_t samples, uint64_t warm_pages, uint64_t n_pages, usec_t now);
 
 /* Whether tracking may go on, or begin again. */
 bool tracking_is_affordable(const TrackingBudget *b);

@@ -13,7 +13,6 @@
 #define BLOCK_MIN_BYTES (2 * MIB)              /* a transparent huge page; virtio-mem's least block on x86 */
 #define SIZE_MAX_BYTES (64 * GIB * 1024)
 #define MEMORY_SLOTS 16
-#define DIRTY_RING_SIZE 4096
 
 /* What a guest is told when the host does not know: usual figures of local DRAM and of a CXL expander. */
 #define DRAM_LATENCY_NS 100
@@ -68,13 +67,11 @@ static int options_complete(const BindOptions *given, BindOptions *ret, Outcome 
 
         if (b.block_bytes == 0)
                 b.block_bytes = BLOCK_MIN_BYTES;
-        if (b.dirty_ring_size == 0)
-                b.dirty_ring_size = DIRTY_RING_SIZE;
         if (b.block_bytes < BLOCK_MIN_BYTES || (b.block_bytes & (b.block_bytes - 1)) != 0)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "the block size must be a power of two of at least 2 MiB");
-        if (b.dirty_ring_size < 1024 || b.dirty_ring_size > 65536 ||
-            (b.dirty_ring_size & (b.dirty_ring_size - 1)) != 0)
+        if (b.dirty_ring_size != 0 && (b.dirty_ring_size < 1024 || b.dirty_ring_size > 65536 ||
+                                       (b.dirty_ring_size & (b.dirty_ring_size - 1)) != 0))
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "the dirty ring size %" PRIu32
                                    " is not possible; it must be a power of two from 1024 "
@@ -223,9 +220,13 @@ static int write_emulatorpin(xmlNodePtr root, xmlNodePtr record, const BindOptio
 }
 
 static int write_dirty_ring(xmlNodePtr root, xmlNodePtr record, const BindOptions *b) {
-        xmlNodePtr ring = part_replace(root, record, "features/kvm/dirty-ring");
-        int r = xml_set(ring, "state", "on");
+        xmlNodePtr ring;
+        int r;
 
+        if (b->dirty_ring_size == 0)
+                return 0;
+        ring = part_replace(root, record, "features/kvm/dirty-ring");
+        r = xml_set(ring, "state", "on");
         return r < 0 ? r : xml_set(ring, "size", "%" PRIu32, b->dirty_ring_size);
 }
 

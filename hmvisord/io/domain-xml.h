@@ -24,7 +24,7 @@ typedef struct BindOptions {
         uint64_t max_dram_bytes, max_slow_bytes; /* cell plus virtio-mem; 0: the sum of both for each tier */
         uint64_t min_dram_bytes, min_slow_bytes; /* boot memory, which cannot be unplugged; 0: all at boot */
         uint64_t block_bytes;                      /* virtio-mem block; 0: 2 MiB */
-        uint32_t dirty_ring_size;                  /* 0: 4096 */
+        uint32_t dirty_ring_size;                  /* 0: none is added */
         const char *extension_path;                /* of hmvisor-hotness.so on the host */
         BindTier tiers[_TIER_MAX];
 } BindOptions;

@@ -16,6 +16,7 @@
 #define RETRY_MAX_USEC (300 * USEC_PER_SEC)
 #define RECONNECT_USEC USEC_PER_SEC
 #define STRANGE_MAX 5                       /* answers that the table's header goes on contradicting */
+#define COST_MAX_NS UINT64_C(10000000000)
 #define ANSWER_USEC (90 * USEC_PER_SEC)     /* the owner always answers before; a bound all the same */
 
 typedef enum Request {
@@ -51,6 +52,8 @@ struct Source {
         uint64_t epoch;            /* of the header, when last collected */
         unsigned strange;          /* answers in a row that told of another generation than the header */
         bool stale;                /* counters of an older layout are in the table */
+        uint64_t cost_ns;          /* of the header, when last asked */
+        uint64_t skip, next_skip;  /* what samples leave out, and shall from the next release on */
         SourceRange ranges[HOTNESS_RANGES_MAX];
         size_t n_ranges;
 };
@@ -105,6 +108,7 @@ static int table_make(Source *s, uint64_t n_counters) {
         s->epoch = 0;
         s->strange = 0;
         s->stale = false;
+        s->skip = s->cost_ns = 0;
         s->fd = TAKE_FD(fd);
         return 0;
 }
@@ -226,6 +230,7 @@ static void ranges_take(Source *s, Request asked) {
                 memcpy(r->block, q->ranges[i].block, sizeof(r->block));
                 r->gfn = q->ranges[i].gfn;
                 r->n_pages = q->ranges[i].n_pages;
+                r->skip = q->ranges[i].skip;
                 r->counters = s->map + HOTNESS_TABLE_HEADER_SIZE + q->ranges[i].offset;
                 s->n_ranges++;
         }
@@ -369,9 +374,32 @@ size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_s
         return s->n_ranges;
 }
 
+void source_skip(Source *s, uint64_t skip) {
+        s->next_skip = skip;
+}
+
+uint64_t source_cost_ns(Source *s) {
+        uint64_t before = s->cost_ns, now = 0;
+
+        if (s->map)
+                now = atomic_load((_Atomic uint64_t *) &header(s)->cost_ns);
+        s->cost_ns = now;
+        return MIN(now - MIN(now, before), COST_MAX_NS);
+}
+
+bool source_has_skipped(const Source *s, const SourceRange *r) {
+        return s->skip & r->skip;
+}
+
 void source_release(Source *s, bool clear, bool rest) {
         if (!s->map)
                 return;
+        if (s->next_skip != s->skip) {
+                s->skip = s->next_skip;
+                atomic_store((_Atomic uint64_t *) &header(s)->skip, s->skip);
+                s->epoch = atomic_load((_Atomic uint64_t *) &header(s)->epoch);
+                clear = true;
+        }
         if (clear || s->stale)
                 memset(s->map + HOTNESS_TABLE_HEADER_SIZE, 0, s->n_counters);
         s->stale = false;

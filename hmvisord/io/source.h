@@ -30,6 +30,7 @@ typedef struct SourceRange {
         char block[80];
         uint64_t gfn, n_pages;
         const uint8_t *counters; /* shared with a hostile QEMU: read each byte once; NULL without a table */
+        uint64_t skip; /* its bit for source_skip(); 0: no sample can leave it out */
 } SourceRange;
 
 /* Sends a request. fd (or -1) is duplicated. Returns 0 when source_reply() will come, else -errno. */
@@ -67,3 +68,11 @@ void source_hold(Source *s);
 bool source_is_busy(const Source *s);
 size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_samples);
 void source_release(Source *s, bool clear, bool rest);
+
+/* Before a release: from then on samples leave out the ranges that have a bit of these. Where that differs
+ * from before, counters start at 0. */
+void source_skip(Source *s, uint64_t skip);
+/* Processor time that tracking took in QEMU since this was asked last: what QEMU says, and 10 s at most. */
+uint64_t source_cost_ns(Source *s);
+/* Whether the samples of this epoch left the range out. */
+bool source_has_skipped(const Source *s, const SourceRange *r);

@@ -75,7 +75,7 @@ static int void_answer(Outcome *o, const char *what) {
 }
 
 static int range_read(json_object *item, HotnessRange *ret) {
-        uint64_t gpa;
+        uint64_t gpa, bit;
 
         if (!json_object_is_type(item, json_type_object) ||
             reply_get_text(item, "block", ret->block, sizeof(ret->block)) < 0 ||
@@ -86,6 +86,7 @@ static int range_read(json_object *item, HotnessRange *ret) {
         if (gpa % (1 << HOTNESS_PAGE_SHIFT) != 0 || ret->n_pages == 0)
                 return -EBADMSG;
         ret->gfn = gpa >> HOTNESS_PAGE_SHIFT;
+        ret->skip = reply_get_number(item, "skip-bit", 63, &bit) < 0 ? 0 : UINT64_C(1) << bit;
         return 0;
 }
 

@@ -28,6 +28,7 @@ typedef struct HotnessRange {
         uint64_t gfn;
         uint64_t n_pages;
         uint64_t offset;       /* of the first counter */
+        uint64_t skip;         /* the bit that leaves its block out of samples; 0: it cannot be */
 } HotnessRange;
 
 typedef struct HotnessStatus {

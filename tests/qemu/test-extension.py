@@ -67,6 +67,7 @@ class Layout(Case):
         self.assertEqual([(r['block'], r['gpa'], r['pages']) for r in answer['ranges']],
                          [('ram-node0', 0, CELL // PAGE), ('ram-node1', CELL, CELL // PAGE)])
         self.assertEqual(sorted(r['offset'] for r in answer['ranges']), [0, CELL // PAGE])
+        self.assertEqual(sorted(r.get('skip-bit', -1) for r in answer['ranges']), [-1, -1] if vm.HAS_RING else [0, 1])
 
     def test_a_hotplugged_dimm_is_a_new_generation(self):
         machine, table = self.make_tracked()
@@ -106,6 +107,7 @@ class Counting(Case):
         self.assertEqual(answer['state'], 'tracking')
         self.assertGreaterEqual(answer['dropped'], 1)
         self.assertGreater(answer['cost-ns'], answer['last-cost-ns'])
+        self.assertGreater(table.get(vm.COST), 0)
 
     def test_counters_saturate(self):
         machine, table = self.make_tracked(interval_ms=20)
@@ -147,6 +149,31 @@ class Counting(Case):
         self.assertEqual(table.map[:], before)
         self.assertEqual(list(other.written(answer['counters'])), self.counters_of(answer, [8 * MIB]))
         self.assertEqual(other.get(vm.EPOCH), answer[EPOCHS])
+
+    def test_a_block_can_be_left_out(self):
+        machine, table = self.make_tracked()
+        bits = {r['block']: r.get('skip-bit') for r in machine.query()['ranges']}
+        one, two = self.counters_of(machine.query(), [8 * MIB, CELL + 8 * MIB])
+        machine.write_pages([8 * MIB, CELL + 8 * MIB])
+        self.wait_epochs(machine, 3)
+        table.set(vm.SKIP, 1 << (bits['ram-node0'] or 0))
+        answer = self.wait_epochs(machine, 1)
+        before = table.written(answer['counters'])
+        after = table.written(self.wait_epochs(machine, 5)['counters'])
+        self.assertGreaterEqual(after[two], before[two] + 4)
+        if vm.HAS_RING:
+            self.assertGreaterEqual(after[one], before[one] + 4)
+            return
+        self.assertEqual(after[one], before[one])
+        # What was written meanwhile is older than a sample
+        machine.write_pages([9 * MIB, CELL + 8 * MIB])
+        self.wait_epochs(machine, 2)
+        machine.write_pages([8 * MIB])
+        time.sleep(0.2)
+        table.set(vm.SKIP, 0)
+        answer = machine.wait('the look at all', lambda a: a['dropped'] > answer['dropped'])
+        machine.wait('samples', lambda a: table.map[PAGE + one] > after[one] + 2)
+        self.assertEqual(sorted(table.written(answer['counters'])), sorted([one, two]))
 
     def test_duty_cycle_rests(self):
         machine, table = self.make_tracked(interval_ms=40, on_ms=400, off_ms=300)
@@ -213,11 +240,16 @@ class Sharing(Case):
         self.wait_epochs(machine, 1)
         table.set(vm.HOLD, 2)
         machine.wait('rest', lambda a: a['state'] == 'resting')
+        machine.write_pages([8 * MIB])
+        time.sleep(0.2)
+        machine.write_pages([])
+        time.sleep(0.2)
         table.set(vm.HOLD, 1)
-        machine.query()
+        self.assertEqual(machine.query()['state'], 'resting')
         table.set(vm.HOLD, 0)
         machine.wait('tracking', lambda a: a['state'] == 'tracking')
-        self.wait_epochs(machine, 1)
+        answer = self.wait_epochs(machine, 2)
+        self.assertEqual(table.written(answer['counters']), {})
 
 
 class Refusals(Case):

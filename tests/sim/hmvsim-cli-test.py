@@ -106,12 +106,12 @@ class Hmvsim(unittest.TestCase):
         trace.write_text('hmvisor-trace 1\npages 400\n' + 'second\n10+5 1\n300+20 9 1\n' * 60)
         code, table, err = run('place', trace)
         self.assertEqual((code, err), (0, ''))
-        self.assertEqual(len(table.splitlines()), 8)
+        self.assertEqual(len(table.splitlines()), 9)
         code, out, err = run('place', trace, trace, '--json', '--csv', self.dir)
         self.assertEqual((code, err), (0, ''))
         records = [json.loads(line) for line in out.splitlines()]
         rows = self.rows('place.csv')
-        self.assertEqual(len(records), 14)
+        self.assertEqual(len(records), 16)
         for record, row in zip(records, rows, strict=True):
             self.assertEqual({k: str(v) for k, v in record.items()}, {k: v for k, v in row.items() if v})
         by_name = {r['competitor']: r for r in records}

@@ -164,6 +164,9 @@ static void test_errors(void **state) {
         load_fails("[Tracking]\nSampleInterval=2s\n", "SampleInterval= is longer than Epoch=");
         load_fails("[Tracking]\nDutyOff=2s\n", "DutyOn=");
         load_fails("[Tracking]\nLease=1s\n", "Lease=");
+        load_fails("[Tracking]\nDirtyRing=1000\n", "power of two");
+        load_fails("[Tracking]\nDirtyRing=512\n", "power of two");
+        load_fails("[Tracking]\nDirtyRing=131072\n", "from 0 to 65536");
         load_fails("[Tracking]\nExtensionPath=x.so\n", "absolute path");
         load_fails("[Tracking]\nExtensionPath=/a,b\n", "comma");
         load_fails("[Tiers]\nSlowNodes=one\n", "0,2-3");

@@ -119,6 +119,29 @@ static void test_update_of_arbitrary_counters(void **state) {
         heatmap_done(&m);
 }
 
+/* A cell may have several ranges, and samples may leave out any. */
+static void test_ranges_without_counters_keep_their_heat(void **state) {
+        RangeFacts r[3] = { { .gfn = 0, .n_pages = 500, .cell = 0, .counters = counters },
+                            { .gfn = 500, .n_pages = 300, .cell = 0, .counters = counters + 500 },
+                            { .gfn = 800, .n_pages = 700, .cell = 1, .counters = counters + 800 } };
+        Heatmap m = { 0 };
+
+        memset(counters, 10, sizeof(counters));
+        assert_int_equal(heatmap_set_ranges(&m, r, 3), 0);
+        heatmap_update(&m, r, 10);
+        r[1].counters = NULL;
+        assert_int_equal(heatmap_update(&m, r, 10), 12000);
+        assert_counted(&m);
+        r[0].counters = NULL;
+        assert_int_equal(heatmap_update(&m, r, 10), 7000);
+        assert_counted(&m);
+        assert_true(heatmap_get_heat(&m, 499) > heatmap_get_heat(&m, 500));
+        assert_true(heatmap_get_heat(&m, 800) > heatmap_get_heat(&m, 499));
+        assert_int_equal(heatmap_warm_pages(&m, 0), 800);
+        assert_int_equal(heatmap_warm_pages(&m, 1), 700);
+        heatmap_done(&m);
+}
+
 static void test_ranges_change(void **state) {
         RangeFacts before[2] = { { .gfn = 0, .n_pages = 1000, .cell = 0 },
                                  { .gfn = 1000, .n_pages = 500, .cell = 1 } };
@@ -189,6 +212,7 @@ int main(void) {
                 cmocka_unit_test(test_heat_is_the_share_of_samples),
                 cmocka_unit_test(test_heat_decays_to_nothing),
                 cmocka_unit_test(test_update_of_arbitrary_counters),
+                cmocka_unit_test(test_ranges_without_counters_keep_their_heat),
                 cmocka_unit_test(test_ranges_change),
                 cmocka_unit_test(test_range_that_stays_is_handed_over),
                 cmocka_unit_test(test_bar),

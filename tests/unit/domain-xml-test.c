@@ -17,6 +17,7 @@
 static const BindOptions options = {
         .dram_bytes = 256 * MIB,
         .slow_bytes = 768 * MIB,
+        .dirty_ring_size = 4096,
         .extension_path = "/usr/lib/hmvisor/hmvisor-hotness.so",
         .tiers = { { .nodes = "0", .cpus = "0-1", .distance = 10 }, { .nodes = "1", .distance = 28 } },
 };
@@ -234,7 +235,7 @@ static void test_bind_refuses_options(void **state) {
 
 static void test_bind_options(void **state) {
         _cleanup_free_ char *plain = data_read("domain-virt-install.xml"), *fixed = NULL, *alike = NULL,
-                            *fast = NULL, *back = NULL, *least = NULL;
+                            *fast = NULL, *back = NULL, *least = NULL, *ringless = NULL, *own = NULL;
         DomainInfo info;
         BindOptions b = options;
         Outcome o = {};
@@ -258,6 +259,15 @@ static void test_bind_options(void **state) {
         assert_int_equal(info.cells[0].device_max_bytes, b.dram_bytes - 128 * MIB);
         assert_int_equal(info.cells[0].device_requested_bytes, b.dram_bytes - 128 * MIB);
         assert_int_equal(info.cells[1].device_max_bytes, 0);
+
+        /* without a ring a domain's own stays */
+        b.dirty_ring_size = 0;
+        assert_int_equal(domain_xml_bind(plain, &b, &ringless, &o), 0);
+        assert_null(strstr(ringless, "dirty-ring"));
+        free(ringless);
+        own = edited(plain, "<features>", "<features><kvm><dirty-ring state='on' size='8192'/></kvm>");
+        assert_int_equal(domain_xml_bind(own, &b, &ringless, &o), 0);
+        assert_non_null(strstr(ringless, "8192"));
 
         /* figures too much alike would put both cells into one tier of the guest */
         b = options;

@@ -14,6 +14,12 @@
 
 #include "io/source.h"
 
+#define CAN_SKIP                                                                                         \
+        "{\"return\":{\"state\":\"tracking\",\"reason\":\"\",\"log\":\"bitmap\",\"epochs\":0,"              \
+        "\"generation\":1,\"counters\":200,\"ranges\":["                                                    \
+        "{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":100,\"offset\":0,\"skip-bit\":3},"                    \
+        "{\"block\":\"ram-node1\",\"gpa\":4294967296,\"pages\":100,\"offset\":100,\"skip-bit\":63}]}}"
+
 #define STATUS                                                                                              \
         "{\"return\":{\"state\":\"%s\",\"reason\":\"why\",\"log\":\"ring\",\"epochs\":0,\"generation\":%d," \
         "\"counters\":%d,"                                                                                  \
@@ -160,6 +166,67 @@ static void test_counts(void **state) {
         renew = header(&q)->renew;
         wait(&q, 250);
         assert_true(header(&q)->renew != renew);
+        teardown(&q);
+}
+
+static void test_cost(void **state) {
+        Qemu q;
+
+        setup(&q);
+        assert_int_equal(source_cost_ns(q.source), 0);
+        start(&q);
+        header(&q)->cost_ns = 5000;
+        assert_int_equal(source_cost_ns(q.source), 5000);
+        header(&q)->cost_ns = 7000;
+        assert_int_equal(source_cost_ns(q.source), 2000);
+        header(&q)->cost_ns = 6000; /* it lies */
+        assert_int_equal(source_cost_ns(q.source), 0);
+        header(&q)->cost_ns = UINT64_MAX;
+        assert_int_equal(source_cost_ns(q.source), UINT64_C(10000000000));
+        teardown(&q);
+}
+
+static void test_skips(void **state) {
+        const SourceRange *r;
+        Qemu q;
+
+        setup(&q);
+        start(&q);
+        collect(&q, &r);
+        assert_int_equal(r[0].skip, 0); /* QEMU did not say that it can */
+        source_release(q.source, true, false);
+        wait(&q, 2000);
+        reply_text(&q, CAN_SKIP);
+        header(&q)->epoch = 2;
+        q.table[4096 + 5] = 1;
+        assert_int_equal(collect(&q, &r), 2);
+        assert_int_equal(r[0].skip, 8);
+        assert_int_equal(r[1].skip, UINT64_C(1) << 63);
+        source_skip(q.source, r[1].skip);
+        assert_false(source_has_skipped(q.source, &r[1]));
+        header(&q)->epoch = 3; /* a sample that comes before the release is of neither */
+        source_release(q.source, false, false);
+        assert_int_equal(header(&q)->skip, UINT64_C(1) << 63);
+        assert_int_equal(q.table[4096 + 5], 0);
+        assert_int_equal(collect(&q, &r), 0);
+        assert_true(source_has_skipped(q.source, &r[1]));
+        assert_false(source_has_skipped(q.source, &r[0]));
+        q.table[4096 + 5] = 1;
+        source_skip(q.source, r[1].skip);
+        source_release(q.source, false, false);
+        assert_int_equal(q.table[4096 + 5], 1); /* the same as before */
+        source_restart(q.source, NULL);
+        wait(&q, 250);
+        reply_text(&q, CAN_SKIP); /* the probe: another table, and nothing skipped before a release */
+        assert_int_equal(header(&q)->skip, 0);
+        reply_text(&q, "{\"return\":{}}");
+        header(&q)->generation = 1;
+        reply_text(&q, CAN_SKIP);
+        collect(&q, &r);
+        assert_false(source_has_skipped(q.source, &r[1]));
+        source_release(q.source, false, false);
+        assert_true(source_has_skipped(q.source, &r[1]));
+        assert_int_equal(header(&q)->skip, UINT64_C(1) << 63);
         teardown(&q);
 }
 
@@ -357,6 +424,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_calm),
                 cmocka_unit_test(test_counts),
+                cmocka_unit_test(test_cost),
+                cmocka_unit_test(test_skips),
                 cmocka_unit_test(test_busy_and_lying_header),
                 cmocka_unit_test(test_generation_changes),
                 cmocka_unit_test(test_header_is_lost),
