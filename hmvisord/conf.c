@@ -73,6 +73,7 @@ static int conf_default(Conf *ret) {
                 .watch_cost_limit_usec = 10 * USEC_PER_MSEC,
                 /* Long enough for a restart of the daemon, short enough that a dead one costs the guests
                    little. */
+                .dirty_ring_size = 4096,
                 .lease_usec = 30 * USEC_PER_SEC,
                 .log_level = LOG_INFO,
                 .extension_path = strdup(HMV_EXTENSION_PATH),

@@ -97,7 +97,6 @@ static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation
         d->dram_blocks = 0;
         for (size_t i = 0; i < n; i++) {
                 const DomainCell *cell = cell_of_block(&d->info, ranges[i].block);
-
                 bool seen = d->samples > 0 && !source_has_skipped(d->source, &ranges[i]);
 
                 if (!cell)
@@ -170,7 +169,6 @@ static DomainFacts gather_domain(DomainInput *in) {
         f.samples = d->samples;
         tracking_look(d);
         f.faults_per_sec = tracking_limit(d);
-        f.sampling_faults = source_cost_ns(d->source) / d->manager->fault_cost_ns;
         return f;
 }
 

@@ -4,7 +4,7 @@
  * modelled guest that carries its orders out. What it learns is what the extension would tell by the
  * daemon's defaults: one bit per page and half second, while the log is on. As there, the log rests while an
  * order is under way, and while what tracking may cost is spent, and its first sample tells nothing. Once
- * nothing was left to move for a while, the bitmap leaves DRAM out, and the ring rests for 12 of 16 seconds.
+ * nothing was left to move for a while, the ring rests for 12 of 16 seconds, and the bitmap leaves DRAM out.
  */
 #include "guest.h"
 #include "place.h"
@@ -76,11 +76,11 @@ static int self_start_log(const PlaceSetup *s, bool has_ring, uint8_t *in_dram, 
 }
 
 static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
-        return self_start_log(s, false, in_dram, ret_state);
+        return self_start_log(s, true, in_dram, ret_state);
 }
 
-static int self_start_ring(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
-        return self_start_log(s, true, in_dram, ret_state);
+static int self_start_bitmap(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+        return self_start_log(s, false, in_dram, ret_state);
 }
 
 /* One half second of the extension. Returns whether its sample counts. */
@@ -171,9 +171,9 @@ const Competitor place_hmvisor = {
         .done = self_done,
 };
 
-const Competitor place_hmvisor_ring = {
-        .name = "hmvisor-ring",
-        .start = self_start_ring,
+const Competitor place_hmvisor_bitmap = {
+        .name = "hmvisor-bitmap",
+        .start = self_start_bitmap,
         .step = self_step,
         .done = self_done,
 };

@@ -24,7 +24,7 @@ int place_report_begin(PlaceReport *r, const char *dir, bool json, Outcome *o) {
                       r->csv);
         }
         if (!json)
-                printf("%-11s %-12s %11s %9s %9s %11s %10s %8s %10s %9s\n", "TRACE", "PLACEMENT",
+                printf("%-11s %-14s %11s %9s %9s %11s %10s %8s %10s %9s\n", "TRACE", "PLACEMENT",
                        "SLOW STORES", "OF STATIC", "OF ORACLE", "WITH COPIES", "SLOW LOADS", "MOVED",
                        "PER USEFUL", "90% AFTER");
         return 0;
@@ -49,7 +49,7 @@ static void row_table(const Contest *c, const PlaceResult *r) {
         if (c->gains)
                 snprintf(after, sizeof(after), r->seconds_to_90 == NEVER ? "never" : "%" PRIu64 " s",
                          r->seconds_to_90);
-        printf("%-11s %-12s %11" PRIu64 " %9s %9s %11s %10s %8" PRIu64 " %10s %9s\n", c->setup.trace->name,
+        printf("%-11s %-14s %11" PRIu64 " %9s %9s %11s %10s %8" PRIu64 " %10s %9s\n", c->setup.trace->name,
                r->competitor->name, r->slow_stores,
                ratio(of_static, (double) r->slow_stores, as_static, 100, "%"),
                ratio(of_oracle, (double) contest_saved(c, r), c->gains ? 10000 : 0, 100, "%"),

@@ -53,7 +53,6 @@ typedef struct HotnessTableHeader {
     uint32_t hold;         /* daemon: 0 or HOTNESS_HOLD…: add no samples now */
     uint64_t renew;        /* daemon: changes while it is alive */
     uint64_t skip;         /* daemon: RAM blocks to leave out */
-    uint64_t cost_ns;      /* extension: processor time that tracking took */
 } HotnessTableHeader;
 
 #endif

@@ -61,11 +61,11 @@ const char *hotness_state_to_string(HotnessState state)
     return state_names[state];
 }
 
-static uint64_t clock_ns(clockid_t clock)
+static uint64_t clock_ns(void)
 {
     struct timespec ts;
 
-    clock_gettime(clock, &ts);
+    clock_gettime(CLOCK_MONOTONIC, &ts);
     return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
 }
 
@@ -258,10 +258,10 @@ static bool sample(Sampler *s)
 
 static bool sample_timed(Sampler *s)
 {
-    uint64_t begin = clock_ns(CLOCK_MONOTONIC);
+    uint64_t begin = clock_ns();
     bool is_sound = sample(s);
 
-    s->last_cost_ns = clock_ns(CLOCK_MONOTONIC) - begin;
+    s->last_cost_ns = clock_ns() - begin;
     s->cost_ns += s->last_cost_ns;
     return is_sound;
 }
@@ -420,7 +420,6 @@ static int64_t next_wake_us(const Sampler *s, int64_t now)
 
 static void tick(Sampler *s)
 {
-    uint64_t begin = clock_ns(CLOCK_THREAD_CPUTIME_ID);
     int64_t now = g_get_monotonic_time();
     const char *user;
 
@@ -447,8 +446,6 @@ static void tick(Sampler *s)
         finish(s);
         return;
     }
-    s->cpu_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - begin;
-    table_set_cost(&s->table, s->cpu_ns);
     timer_arm(s, next_wake_us(s, now) - now);
 }
 
@@ -480,7 +477,7 @@ bool sampler_start(Sampler *s, Table *table, const SamplerSettings *settings)
     s->renewed_us = now;
     s->sample_due_us = now;
     s->phase_end_us = now + settings->on_ms * 1000;
-    s->epochs = s->dropped = s->cost_ns = s->last_cost_ns = s->cpu_ns = 0;
+    s->epochs = s->dropped = s->cost_ns = s->last_cost_ns = 0;
     s->rests_since_us = 0;
     s->state = HOTNESS_OFF;
     table_leave(&s->table);

@@ -54,9 +54,8 @@ typedef struct Sampler {
 
     uint64_t epochs;
     uint64_t dropped;
-    uint64_t cost_ns;       /* time that samples took */
+    uint64_t cost_ns;
     uint64_t last_cost_ns;
-    uint64_t cpu_ns;        /* processor time of all that the timer does */
 } Sampler;
 
 void sampler_init(Sampler *s, const QemuSymbols *q);

@@ -132,8 +132,3 @@ void table_set_epoch(Table *table, uint64_t epoch)
 {
     __atomic_store_n(&table->header->epoch, epoch, __ATOMIC_SEQ_CST);
 }
-
-void table_set_cost(Table *table, uint64_t cost_ns)
-{
-    __atomic_store_n(&table->header->cost_ns, cost_ns, __ATOMIC_SEQ_CST);
-}

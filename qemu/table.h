@@ -40,6 +40,5 @@ uint64_t table_get_renew(const Table *table);
 uint64_t table_get_skip(const Table *table);
 void table_set_generation(Table *table, uint64_t generation);
 void table_set_epoch(Table *table, uint64_t epoch);
-void table_set_cost(Table *table, uint64_t cost_ns);
 
 #endif

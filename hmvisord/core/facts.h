@@ -92,7 +92,6 @@ typedef struct DomainFacts {
         const RangeFacts *ranges;
         size_t n_ranges;
         uint64_t faults_per_sec; /* that tracking may cost the guest; 0: as many as there are */
-        uint64_t sampling_faults; /* as many as the processor time would be that samples took on the host */
         uint32_t samples;    /* samples behind the counters of this epoch; 0: none */
         const AckFacts *ack; /* news of the order under way, or NULL */
         const MarketFacts *market; /* NULL: it takes no part */

@@ -36,8 +36,8 @@ static void tracking_earn(TrackingBudget *b, uint64_t faults_per_sec, usec_t now
         b->started = true;
 }
 
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sampling_faults, uint64_t sightings,
-                   uint32_t samples, uint64_t warm_pages, uint64_t n_pages, usec_t now) {
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
+                   uint64_t warm_pages, uint64_t n_pages, usec_t now) {
         int64_t spent = 0, stop;
 
         if (faults_per_sec == 0 || faults_per_sec > TRACKING_FAULTS_MAX) {
@@ -55,7 +55,6 @@ void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sampling
         } else if (b->on)
                 spent = b->stop_fault_usec;
         b->on = samples > 0;
-        spent += fault_usec(sampling_faults);
         b->fault_usec = MAX(b->fault_usec - spent, -INT64_MAX / 2);
 }
 

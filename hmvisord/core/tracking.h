@@ -26,11 +26,10 @@ typedef struct TrackingBudget {
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
 /* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of the
- * n_pages that they looked at; warm_pages of them are written now and then (not read without samples). To
- * take samples, and to switch tracking on and off, cost the host as much as sampling_faults faults.
+ * n_pages that they looked at; warm_pages of them are written now and then (not read without samples).
  * faults_per_sec is what the guest may have from now on; 0: no limit. */
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sampling_faults, uint64_t sightings,
-                   uint32_t samples, uint64_t warm_pages, uint64_t n_pages, usec_t now);
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
+                   uint64_t warm_pages, uint64_t n_pages, usec_t now);
 
 /* Whether tracking may go on, or begin again. */
 bool tracking_is_affordable(const TrackingBudget *b);

@@ -16,7 +16,6 @@
 #define RETRY_MAX_USEC (300 * USEC_PER_SEC)
 #define RECONNECT_USEC USEC_PER_SEC
 #define STRANGE_MAX 5                       /* answers that the table's header goes on contradicting */
-#define COST_MAX_NS UINT64_C(10000000000)
 #define ANSWER_USEC (90 * USEC_PER_SEC)     /* the owner always answers before; a bound all the same */
 
 typedef enum Request {
@@ -52,7 +51,6 @@ struct Source {
         uint64_t epoch;            /* of the header, when last collected */
         unsigned strange;          /* answers in a row that told of another generation than the header */
         bool stale;                /* counters of an older layout are in the table */
-        uint64_t cost_ns;          /* of the header, when last asked */
         uint64_t skip, next_skip;  /* what samples leave out, and shall from the next release on */
         SourceRange ranges[HOTNESS_RANGES_MAX];
         size_t n_ranges;
@@ -108,7 +106,7 @@ static int table_make(Source *s, uint64_t n_counters) {
         s->epoch = 0;
         s->strange = 0;
         s->stale = false;
-        s->skip = s->cost_ns = 0;
+        s->skip = 0;
         s->fd = TAKE_FD(fd);
         return 0;
 }
@@ -376,15 +374,6 @@ size_t source_collect(Source *s, const SourceRange **ret_ranges, uint32_t *ret_s
 
 void source_skip(Source *s, uint64_t skip) {
         s->next_skip = skip;
-}
-
-uint64_t source_cost_ns(Source *s) {
-        uint64_t before = s->cost_ns, now = 0;
-
-        if (s->map)
-                now = atomic_load((_Atomic uint64_t *) &header(s)->cost_ns);
-        s->cost_ns = now;
-        return MIN(now - MIN(now, before), COST_MAX_NS);
 }
 
 bool source_has_skipped(const Source *s, const SourceRange *r) {

@@ -72,7 +72,5 @@ void source_release(Source *s, bool clear, bool rest);
 /* Before a release: from then on samples leave out the ranges that have a bit of these. Where that differs
  * from before, counters start at 0. */
 void source_skip(Source *s, uint64_t skip);
-/* Processor time that tracking took in QEMU since this was asked last: what QEMU says, and 10 s at most. */
-uint64_t source_cost_ns(Source *s);
 /* Whether the samples of this epoch left the range out. */
 bool source_has_skipped(const Source *s, const SourceRange *r);

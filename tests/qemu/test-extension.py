@@ -107,7 +107,6 @@ class Counting(Case):
         self.assertEqual(answer['state'], 'tracking')
         self.assertGreaterEqual(answer['dropped'], 1)
         self.assertGreater(answer['cost-ns'], answer['last-cost-ns'])
-        self.assertGreater(table.get(vm.COST), 0)
 
     def test_counters_saturate(self):
         machine, table = self.make_tracked(interval_ms=20)

@@ -24,8 +24,8 @@ CONTROL = 4 * MIB
 LISTED_MAX = (PAGE - 8) // 4
 
 MAGIC = 0x31544F48564D4800
-HEADER = struct.Struct('<QIIQQQIIQQQ')
-GENERATION, EPOCH, BUSY, HOLD, RENEW, SKIP, COST = 24, 32, 40, 44, 48, 56, 64
+HEADER = struct.Struct('<QIIQQQIIQQ')
+GENERATION, EPOCH, BUSY, HOLD, RENEW, SKIP = 24, 32, 40, 44, 48, 56
 
 
 class QmpError(Exception):
@@ -54,7 +54,7 @@ class Table:
             fcntl.fcntl(self.fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
         self.map = mmap.mmap(self.fd, size) if size else None
         if self.map and size >= HEADER.size:
-            self.map[:HEADER.size] = HEADER.pack(magic, layout, header_size, n_counters, *[0] * 7)
+            self.map[:HEADER.size] = HEADER.pack(magic, layout, header_size, n_counters, *[0] * 6)
 
     def get(self, offset):
         size = 4 if offset in (BUSY, HOLD) else 8

@@ -127,6 +127,7 @@ static void test_round_trip(void **state) {
                 "[Tiers]\nDramNodes=0\nSlowNodes=1,3-4\n\n"
                 "[Tracking]\nSampleInterval=100ms\nDutyOn=2s\nDutyOff=1500ms\nCostLimit=60ms\n"
                 "WatchCostLimit=11ms\nFaultCost=3us\nLease=1min\n"
+                "DirtyRing=8192\n"
                 "ExtensionPath=/opt/x.so\n\n"
                 "[Policy]\nEpoch=2s\nHostRateCap=1G\nManaged=yes\nDryRun=yes\nRateCap=65537\nHotHeat=9\n"
                 "Hysteresis=3\nWarmupEpochs=4\nSettleEpochs=5\nMinOrderPages=66\n"

@@ -169,23 +169,6 @@ static void test_counts(void **state) {
         teardown(&q);
 }
 
-static void test_cost(void **state) {
-        Qemu q;
-
-        setup(&q);
-        assert_int_equal(source_cost_ns(q.source), 0);
-        start(&q);
-        header(&q)->cost_ns = 5000;
-        assert_int_equal(source_cost_ns(q.source), 5000);
-        header(&q)->cost_ns = 7000;
-        assert_int_equal(source_cost_ns(q.source), 2000);
-        header(&q)->cost_ns = 6000; /* it lies */
-        assert_int_equal(source_cost_ns(q.source), 0);
-        header(&q)->cost_ns = UINT64_MAX;
-        assert_int_equal(source_cost_ns(q.source), UINT64_C(10000000000));
-        teardown(&q);
-}
-
 static void test_skips(void **state) {
         const SourceRange *r;
         Qemu q;
@@ -424,7 +407,6 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_calm),
                 cmocka_unit_test(test_counts),
-                cmocka_unit_test(test_cost),
                 cmocka_unit_test(test_skips),
                 cmocka_unit_test(test_busy_and_lying_header),
                 cmocka_unit_test(test_generation_changes),
