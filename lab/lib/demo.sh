@@ -65,9 +65,10 @@ demo_wait_hot() {
         done
 }
 
-# What is left of the time limit goes to the rest of the hot set.
+# What is left of the time limit, but five minutes at most, goes to the rest of the hot set.
 demo_finish_moving() {
-        local end=$((SECONDS + demo_limit - demo_seconds))
+        local left=$((demo_limit - demo_seconds)) end
+        end=$((SECONDS + (left < 300 ? left : 300)))
         until LC_ALL=C awk -v s="$demo_hot_on_dram" 'BEGIN { exit !(s >= 0.99) }' || [ "$SECONDS" -ge "$end" ]; do
                 sleep 3
                 demo_hot_on_dram=$(demo_hot_share)
