@@ -11,6 +11,7 @@
 #include <stdarg.h>
 #include <syslog.h>
 
+#include "base/units.h"
 #include "conf-value.h"
 #include "config.h"
 
@@ -73,8 +74,8 @@ static int conf_default(Conf *ret) {
                 .watch_cost_limit_usec = 10 * USEC_PER_MSEC,
                 /* Long enough for a restart of the daemon, short enough that a dead one costs the guests
                    little. */
-                .dirty_ring_size = 4096,
                 .lease_usec = 30 * USEC_PER_SEC,
+                .dirty_ring_size = 4096,
                 .log_level = LOG_INFO,
                 .extension_path = strdup(HMV_EXTENSION_PATH),
                 .journal_path = strdup(HMV_MARKET_JOURNAL),
@@ -294,8 +295,7 @@ static int check_whole(const Conf *c, Outcome *o) {
                 return outcome_set(
                         o, OUTCOME_BAD_ARGUMENT,
                         "Lease= must be at least twice Epoch=, or tracking ends between two epochs");
-        if (c->dirty_ring_size != 0 &&
-            (c->dirty_ring_size < 1024 || (c->dirty_ring_size & (c->dirty_ring_size - 1)) != 0))
+        if (!dirty_ring_size_is_valid(c->dirty_ring_size))
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "DirtyRing= must be 0, or a power of two from 1024 to 65536");
         return check_market(&c->host.market, o);

@@ -127,3 +127,7 @@ int time_parse(const char *text, usec_t *ret_usec) {
 uint64_t rate_per_sec(unsigned __int128 amount, usec_t elapsed) {
         return (uint64_t) MIN(amount * USEC_PER_SEC / elapsed, (unsigned __int128) UINT64_MAX - 1);
 }
+
+bool dirty_ring_size_is_valid(uint32_t entries) {
+        return entries == 0 || (entries >= 1024 && entries <= 65536 && (entries & (entries - 1)) == 0);
+}

@@ -18,6 +18,9 @@ int size_parse(const char *text, uint64_t *ret_bytes);
 #define SIZE_TEXT_MAX 48
 char *size_format(char buf[static SIZE_TEXT_MAX], uint64_t bytes);
 
+/* Entries of a dirty ring: 0 (none), or what libvirt takes, a power of two from 1024 to 65536. */
+bool dirty_ring_size_is_valid(uint32_t entries);
+
 /* Parses "250ms", "10s", "2min", "1h" and a bare number of seconds. Returns 0, -EINVAL or -ERANGE. */
 int time_parse(const char *text, usec_t *ret_usec);
 

@@ -70,8 +70,7 @@ static int options_complete(const BindOptions *given, BindOptions *ret, Outcome 
         if (b.block_bytes < BLOCK_MIN_BYTES || (b.block_bytes & (b.block_bytes - 1)) != 0)
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "the block size must be a power of two of at least 2 MiB");
-        if (b.dirty_ring_size != 0 && (b.dirty_ring_size < 1024 || b.dirty_ring_size > 65536 ||
-                                       (b.dirty_ring_size & (b.dirty_ring_size - 1)) != 0))
+        if (!dirty_ring_size_is_valid(b.dirty_ring_size))
                 return outcome_set(o, OUTCOME_BAD_ARGUMENT,
                                    "the dirty ring size %" PRIu32
                                    " is not possible; it must be a power of two from 1024 "
