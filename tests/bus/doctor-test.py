@@ -166,6 +166,8 @@ class ByDaemon(Base):
         self.one('domain hot', 'warning', "as 'online'", 'online_movable')
         self.fake.tell('guest hot ring')
         self.one('domain hot', 'ok', 'managed')
+        self.fake.tell('guest hot bitmap online_movable')
+        self.one('domain hot', 'ok', 'managed')
         self.fake.tell('guest hot ring a\tb\x1bc')
         self.assertRegex(self.about('domain hot')[0][2], "'a b.c'")
         self.fake.tell('phase odd managed')
