@@ -187,6 +187,8 @@ void tracking_look(Domain *d);
 uint64_t tracking_limit(const Domain *d);
 /* Whether nothing is to be tracked until the next epoch. */
 bool tracking_rests(const Domain *d);
+/* What samples leave out, bits of source_skip(). */
+uint64_t tracking_skips(const Domain *d);
 
 /* manager-phase.c */
 bool phase_may_follow(Phase from, Phase to);

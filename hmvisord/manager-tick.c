@@ -52,7 +52,7 @@ static void release_all(Manager *m, bool clear) {
 
         HASH_ITER(hh, m->domains, d, tmp) {
                 if (d->held && d->source) {
-                        source_skip(d->source, core_skips_dram(m->core, d->key) ? d->dram_blocks : 0);
+                        source_skip(d->source, tracking_skips(d));
                         source_release(d->source, clear && d->samples > 0, tracking_rests(d));
                 }
                 d->held = false;

@@ -83,3 +83,7 @@ bool tracking_rests(const Domain *d) {
         return is_booting(d) || d->job || order_is_under_way(d) ||
                !core_may_track(d->manager->core, d->key);
 }
+
+uint64_t tracking_skips(const Domain *d) {
+        return core_skips_dram(d->manager->core, d->key) ? d->dram_blocks : 0;
+}

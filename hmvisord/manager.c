@@ -382,7 +382,7 @@ static void view_tracking(const Domain *d, DomainView *v) {
                  source_health(d->source) == SOURCE_FAILED ? "failed" : hotness_state_to_string(s->state));
         snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", s->ring ? "ring" : "bitmap");
         snprintf(v->tracking_scope, sizeof(v->tracking_scope), "%s",
-                 d->dram_blocks != 0 && core_skips_dram(d->manager->core, d->key) ? "slow" : "all");
+                 tracking_skips(d) != 0 ? "slow" : "all");
         v->tracking_epochs = s->epochs;
         v->tracking_dropped = s->dropped;
         v->tracking_cost_ns = s->cost_ns;

@@ -183,13 +183,14 @@ static QObject *report(void)
 {
     const Sampler *s = &sampler;
     bool is_able = !*refusal;
+    bool is_ring = is_able && log_is_ring(&symbols);
     QDict *dict = symbols.qdict_new();
     QList *ranges;
 
     if (is_able) {
         sampler_refresh_layout(&sampler);
     }
-    ranges = ranges_report(&s->layout, is_able && sampler_can_skip(s));
+    ranges = ranges_report(&s->layout, !is_ring);
 
     symbols.qdict_put_str(dict, "version", HMV_VERSION);
     symbols.qdict_put_str(dict, "qemu", symbols.version);
@@ -197,8 +198,7 @@ static QObject *report(void)
                           is_able ? hotness_state_to_string(s->state)
                                   : "failed");
     symbols.qdict_put_str(dict, "reason", is_able ? s->reason : refusal);
-    symbols.qdict_put_str(dict, "log",
-                          is_able && log_is_ring(&symbols) ? "ring" : "bitmap");
+    symbols.qdict_put_str(dict, "log", is_ring ? "ring" : "bitmap");
     symbols.qdict_put_int(dict, "generation", (int64_t)s->generation);
     symbols.qdict_put_int(dict, "epochs", (int64_t)s->epochs);
     symbols.qdict_put_int(dict, "dropped", (int64_t)s->dropped);

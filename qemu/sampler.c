@@ -75,11 +75,6 @@ static void set_state(Sampler *s, HotnessState state, const char *reason)
     snprintf(s->reason, sizeof(s->reason), "%s", reason);
 }
 
-bool sampler_can_skip(const Sampler *s)
-{
-    return !log_is_ring(s->q);
-}
-
 static bool is_measuring_dirty_rate(const QemuSymbols *q)
 {
     QDict *args = q->qdict_new();
@@ -158,6 +153,7 @@ static bool layout_update(Sampler *s)
         return true;
     }
     has_same_blocks = ram_layout_has_same_blocks(&now, &s->layout);
+    /* Bits of skipped speak of other blocks than before */
     s->is_fresh |= !has_same_blocks && s->skipped;
     s->layout = now;
     s->generation++;
@@ -236,7 +232,7 @@ static bool sample(Sampler *s)
         return true;
     }
     is_sound = layout_update(s);
-    skip = sampler_can_skip(s) ? table_get_skip(&s->table) : 0;
+    skip = log_is_ring(s->q) ? 0 : table_get_skip(&s->table);
     /* What a block left out holds is older than a sample */
     s->is_fresh |= (s->skipped & ~skip) != 0;
     s->skipped = skip;
@@ -347,7 +343,7 @@ static void rest(Sampler *s, int64_t now)
     if (!s->rests_since_us) {
         s->rests_since_us = now;
     }
-    if (!sampler_can_skip(s) || now - s->rests_since_us >= LINGER_US) {
+    if (log_is_ring(s->q) || now - s->rests_since_us >= LINGER_US) {
         log_stop(s);
     }
     s->is_fresh = true;

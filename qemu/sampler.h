@@ -44,7 +44,7 @@ typedef struct Sampler {
     bool is_logging;        /* our bit of global_dirty_tracking is on */
     bool is_fresh;          /* the next sample must be thrown away */
     uint64_t skipped;       /* RAM blocks that the last sample left out */
-    bool has_counted;       /* a sample since the log was switched on */
+    bool has_counted;       /* a sample since this turn began */
     unsigned int timer;     /* glib source, 0: none */
     int64_t sample_due_us;
     int64_t phase_end_us;   /* of the duty cycle, on or off */
@@ -69,9 +69,6 @@ void sampler_stop(Sampler *s);
 
 /* Reads the layout where no table is in use; else it is the last sample's. */
 void sampler_refresh_layout(Sampler *s);
-
-/* Whether samples can leave RAM blocks out (hotness-table.h). */
-bool sampler_can_skip(const Sampler *s);
 
 /* For migration events: lets go of the log at once where one begins. */
 void sampler_yield(Sampler *s);

@@ -203,33 +203,6 @@ static int domain_take_ack(Domain *d, const DomainPolicy *policy, const AckFacts
         return 0;
 }
 
-/* What the samples of an epoch looked at. */
-typedef struct Look {
-        uint64_t pages, warm_pages; /* and of them, those that have heat */
-        uint64_t sightings;
-} Look;
-
-static uint64_t pages_looked_at(const DomainFacts *facts, uint32_t cell) {
-        uint64_t n = 0;
-
-        for (size_t i = 0; i < facts->n_ranges; i++)
-                if (facts->ranges[i].cell == cell && facts->ranges[i].counters)
-                        n += facts->ranges[i].n_pages;
-        return n;
-}
-
-static Look domain_look(Domain *d, const DomainFacts *facts) {
-        Look look = { .sightings = heatmap_update(&d->heatmap, facts->ranges, facts->samples) };
-
-        for (size_t slot = 0; slot < d->heatmap.n_cells; slot++) {
-                uint64_t n = pages_looked_at(facts, d->heatmap.cells[slot]);
-
-                look.pages += n;
-                look.warm_pages += n > 0 ? heatmap_warm_pages(&d->heatmap, slot) : 0;
-        }
-        return look;
-}
-
 static bool facts_have_samples(const DomainFacts *facts) {
         for (size_t i = 0; i < facts->n_ranges; i++)
                 if (facts->ranges[i].counters)
@@ -258,7 +231,7 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_
 }
 
 int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
-        Look look = { 0 };
+        HeatLook look = { 0 };
         int r = 0;
 
         d->sampled = false;
@@ -274,7 +247,7 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                 d->sampled = facts_have_samples(facts);
                 if (d->sampled) {
                         d->sampled_at = now;
-                        look = domain_look(d, facts);
+                        look = heatmap_update(&d->heatmap, facts->ranges, facts->samples);
                         d->totals.sightings += look.sightings;
                         domain_pass_epoch(d, &facts->policy, d->epochs_since);
                         d->epochs_since = 0;

@@ -10,8 +10,8 @@
 #include "core/pacer.h"
 #include "core/planner.h"
 #include "core/room.h"
-#include "core/tracking.h"
 #include "core/scope.h"
+#include "core/tracking.h"
 #include "core/wish.h"
 
 #define PAGE_BYTES UINT64_C(4096)

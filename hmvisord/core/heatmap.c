@@ -262,10 +262,10 @@ static uint64_t range_update(HeatRange *r, const uint8_t *counters, Ageing age, 
         return sightings;
 }
 
-uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
+HeatLook heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
         Ageing age = { .samples = (uint8_t) samples_bound(samples) };
         bool seen[CELLS_MAX] = { false };
-        uint64_t sightings = 0;
+        HeatLook look = { 0 };
 
         age.scale = (uint16_t) ((255 * 256 + age.samples - 1) / age.samples);
         age.stays = ++m->epoch % HEAT_TAIL_EPOCHS == 0 ? 0 : HEAT_TAIL;
@@ -277,12 +277,15 @@ uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) 
         for (size_t i = 0; i < m->n_ranges; i++) {
                 HeatRange *r = &m->ranges[i];
 
-                if (ranges[i].counters)
-                        sightings += range_update(r, ranges[i].counters, age, m->histogram[r->slot]);
-                else if (seen[r->slot])
+                if (ranges[i].counters) {
+                        look.pages += r->n_pages;
+                        look.sightings += range_update(r, ranges[i].counters, age, m->histogram[r->slot]);
+                } else if (seen[r->slot])
                         range_count(m, r);
         }
-        return sightings;
+        for (size_t slot = 0; slot < m->n_cells; slot++)
+                look.warm_pages += seen[slot] ? heatmap_warm_pages(m, slot) : 0;
+        return look;
 }
 
 /* Calls for the part of [gfn, gfn + n_pages) that lies in each range. */

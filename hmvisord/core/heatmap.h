@@ -39,6 +39,12 @@ typedef struct Heatmap {
         size_t n_barred;
 } Heatmap;
 
+/* What the samples of an epoch looked at. */
+typedef struct HeatLook {
+        uint64_t pages, warm_pages; /* and of those in the same cells, those that have heat */
+        uint64_t sightings;         /* how often frames were found written: the sum of all counters */
+} HeatLook;
+
 void heatmap_done(Heatmap *m);
 
 /* Takes new ranges over: frames that stay in the same cell keep their heat. The ranges must be valid
@@ -48,8 +54,8 @@ bool heatmap_has_ranges(const Heatmap *m, const RangeFacts *ranges, size_t n_ran
 
 /* One epoch: decays heat and adds what was seen in this epoch's samples (> 0). The ranges are those of
  * heatmap_set_ranges(); without counters they keep their heat. Every counter is read once; any value is
- * valid. Returns how often frames were found written, the sum of all counters. */
-uint64_t heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
+ * valid. */
+HeatLook heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples);
 
 /* Gives frames a heat; frames that are not in the map are passed over. */
 void heatmap_set_heat(Heatmap *m, uint64_t gfn, uint64_t n_pages, uint8_t heat);

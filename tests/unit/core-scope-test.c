@@ -28,19 +28,10 @@ static void look(Rig *g) {
         step(g);
 }
 
-static unsigned looks_until_narrow(Rig *g, unsigned most) {
+static unsigned looks_until(Rig *g, bool narrow, unsigned most) {
         for (unsigned i = 1; i <= most; i++) {
                 look(g);
-                if (core_skips_dram(g->core, 7))
-                        return i;
-        }
-        return 0;
-}
-
-static unsigned looks_until_wide(Rig *g, unsigned most) {
-        for (unsigned i = 1; i <= most; i++) {
-                look(g);
-                if (!core_skips_dram(g->core, 7))
+                if (core_skips_dram(g->core, 7) == narrow)
                         return i;
         }
         return 0;
@@ -61,7 +52,7 @@ static void test_narrow_when_calm(void **state) {
         Rig *g = *state;
 
         assert_false(core_skips_dram(g->core, 7));
-        assert_int_equal(looks_until_narrow(g, 100), g->facts.policy.warmup_epochs + SCOPE_CALM_EPOCHS - 1);
+        assert_int_equal(looks_until(g, true, 100), g->facts.policy.warmup_epochs + SCOPE_CALM_EPOCHS - 1);
 }
 
 static void test_dram_keeps_its_heat(void **state) {
@@ -69,7 +60,7 @@ static void test_dram_keeps_its_heat(void **state) {
         DomainTotals before, after;
         uint64_t hot;
 
-        assert_int_not_equal(looks_until_narrow(g, 100), 0);
+        assert_int_not_equal(looks_until(g, true, 100), 0);
         hot = pages_of_band(g, 0, 8);
         assert_int_equal(hot, HOT);
         memset(g->counters, 0, HOT); /* not seen */
@@ -87,7 +78,7 @@ static void test_dram_keeps_its_heat(void **state) {
 static void test_orders_from_what_is_known(void **state) {
         Rig *g = *state;
 
-        assert_int_not_equal(looks_until_narrow(g, 100), 0);
+        assert_int_not_equal(looks_until(g, true, 100), 0);
         memset(g->counters + DRAM, 10, HOT / SCOPE_NEWS - 1);
         for (unsigned i = 0; i < 20 && g->order == 0; i++) {
                 assert_true(core_skips_dram(g->core, 7));
@@ -104,12 +95,12 @@ static void test_news_widen(void **state) {
         Rig *g = *state;
 
         memset(g->counters, 10, DRAM);
-        assert_int_not_equal(looks_until_narrow(g, 100), 0);
+        assert_int_not_equal(looks_until(g, true, 100), 0);
         memset(g->counters, 0, DRAM);
         memset(g->counters + DRAM, 10, HOT / 10);
-        assert_int_equal(looks_until_wide(g, 20), 0);
+        assert_int_equal(looks_until(g, false, 20), 0);
         memset(g->counters + DRAM, 10, HOT);
-        assert_in_range(looks_until_wide(g, 20), 2, 8);
+        assert_in_range(looks_until(g, false, 20), 2, 8);
         assert_int_equal(g->order, 0);
         for (unsigned i = 0; i < 20 && g->order == 0; i++)
                 look(g);
@@ -119,23 +110,23 @@ static void test_news_widen(void **state) {
 static void test_looks_again_in_time(void **state) {
         Rig *g = *state;
 
-        assert_int_not_equal(looks_until_narrow(g, 100), 0);
-        assert_int_equal(looks_until_wide(g, 1000), SCOPE_USEC / USEC_PER_SEC);
-        assert_int_equal(looks_until_narrow(g, 100), SCOPE_CALM_EPOCHS);
+        assert_int_not_equal(looks_until(g, true, 100), 0);
+        assert_int_equal(looks_until(g, false, 1000), SCOPE_USEC / USEC_PER_SEC);
+        assert_int_equal(looks_until(g, true, 100), SCOPE_CALM_EPOCHS);
 }
 
 static void test_never_of_who_trades_or_is_not_managed(void **state) {
         Rig *g = *state;
 
-        assert_int_not_equal(looks_until_narrow(g, 100), 0);
+        assert_int_not_equal(looks_until(g, true, 100), 0);
         g->facts.policy.trading = true;
         look(g);
-        assert_int_equal(looks_until_narrow(g, 100), 0);
+        assert_int_equal(looks_until(g, true, 100), 0);
         g->facts.policy.trading = false;
-        assert_int_not_equal(looks_until_narrow(g, 100), 0);
+        assert_int_not_equal(looks_until(g, true, 100), 0);
         g->facts.policy.managed = false;
         look(g);
-        assert_int_equal(looks_until_narrow(g, 100), 0);
+        assert_int_equal(looks_until(g, true, 100), 0);
         assert_false(core_skips_dram(g->core, 8)); /* not known */
 }
 

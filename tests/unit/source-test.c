@@ -14,7 +14,7 @@
 
 #include "io/source.h"
 
-#define CAN_SKIP                                                                                         \
+#define CAN_SKIP                                                                                            \
         "{\"return\":{\"state\":\"tracking\",\"reason\":\"\",\"log\":\"bitmap\",\"epochs\":0,"              \
         "\"generation\":1,\"counters\":200,\"ranges\":["                                                    \
         "{\"block\":\"ram-node0\",\"gpa\":0,\"pages\":100,\"offset\":0,\"skip-bit\":3},"                    \
