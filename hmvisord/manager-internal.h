@@ -189,6 +189,8 @@ uint64_t tracking_limit(const Domain *d);
 bool tracking_rests(const Domain *d);
 /* What samples leave out, bits of source_skip(). */
 uint64_t tracking_skips(const Domain *d);
+/* Whether its writes are logged by a dirty ring; false, too, while that is not known. */
+bool tracking_has_ring(const Domain *d);
 
 /* manager-phase.c */
 bool phase_may_follow(Phase from, Phase to);

@@ -167,6 +167,7 @@ static DomainFacts gather_domain(DomainInput *in) {
         f.ack = order_ack(d, &in->ack);
         f.n_ranges = gather_ranges(d, in->ranges, &f.ranges_generation);
         f.samples = d->samples;
+        f.has_ring = tracking_has_ring(d);
         tracking_look(d);
         f.faults_per_sec = tracking_limit(d);
         return f;

@@ -84,6 +84,12 @@ bool tracking_rests(const Domain *d) {
                !core_may_track(d->manager->core, d->key);
 }
 
+bool tracking_has_ring(const Domain *d) {
+        const HotnessStatus *s = d->source ? source_status(d->source) : NULL;
+
+        return s && s->ring;
+}
+
 uint64_t tracking_skips(const Domain *d) {
         return core_skips_dram(d->manager->core, d->key) ? d->dram_blocks : 0;
 }

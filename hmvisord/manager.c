@@ -380,7 +380,7 @@ static void view_tracking(const Domain *d, DomainView *v) {
                 return;
         snprintf(v->tracking_state, sizeof(v->tracking_state), "%s",
                  source_health(d->source) == SOURCE_FAILED ? "failed" : hotness_state_to_string(s->state));
-        snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", s->ring ? "ring" : "bitmap");
+        snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", tracking_has_ring(d) ? "ring" : "bitmap");
         snprintf(v->tracking_scope, sizeof(v->tracking_scope), "%s",
                  tracking_skips(d) != 0 ? "slow" : "all");
         v->tracking_epochs = s->epochs;

@@ -253,8 +253,8 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
                         d->epochs_since = 0;
                 }
         }
-        tracking_step(&d->tracking, facts->faults_per_sec, look.sightings, d->sampled ? facts->samples : 0,
-                      look.warm_pages, look.pages, now);
+        tracking_step(&d->tracking, facts->faults_per_sec, tracking_faults(look.sightings, facts->has_ring),
+                      d->sampled ? facts->samples : 0, look.warm_pages, look.pages, now);
 
         if (d->state != DOMAIN_BUSY)
                 return 0;

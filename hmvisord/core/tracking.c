@@ -11,11 +11,12 @@ static int64_t fault_usec(uint64_t faults) {
         return (int64_t) (MIN(faults, SIGHTINGS_MAX) * USEC_PER_SEC);
 }
 
-/* QEMU collects the ring once a second by itself (its reaper thread) and protects those pages anew: of pages
+/* QEMU collects a ring once a second by itself (its reaper thread) and protects those pages anew: of pages
  * that are always written, up to one more fault a second beside those that our samples found. At two samples
  * a second that is half as many again, and with rarer ones no more than the samples themselves. */
-static uint64_t cost_of_samples(uint64_t sightings) {
-        return sightings + sightings / 2;
+uint64_t tracking_faults(uint64_t sightings, bool has_ring) {
+        sightings = MIN(sightings, SIGHTINGS_MAX);
+        return has_ring ? sightings + sightings / 2 : sightings;
 }
 
 /* Switched off, tracking leaves all pages protected that were not written since the last sample, and each
@@ -36,7 +37,7 @@ static void tracking_earn(TrackingBudget *b, uint64_t faults_per_sec, usec_t now
         b->started = true;
 }
 
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, uint32_t samples,
                    uint64_t warm_pages, uint64_t n_pages, usec_t now) {
         int64_t spent = 0, stop;
 
@@ -46,7 +47,7 @@ void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sighting
         }
         tracking_earn(b, faults_per_sec, now);
         if (samples > 0) {
-                spent = fault_usec(cost_of_samples(sightings));
+                spent = fault_usec(faults);
                 stop = cost_of_stop(warm_pages, n_pages);
                 if (b->on && n_pages < b->n_pages) /* what is no longer looked at has its end now */
                         spent += MAX(b->stop_fault_usec - stop, 0);

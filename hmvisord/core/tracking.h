@@ -25,10 +25,13 @@ typedef struct TrackingBudget {
 #define TRACKING_BURST_USEC (30 * USEC_PER_SEC)
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
-/* One epoch, in which `samples` (0: tracking rested) found pages written `sightings` times in all, of the
- * n_pages that they looked at; warm_pages of them are written now and then (not read without samples).
+/* What it cost a guest that samples found pages written `sightings` times in all, with a dirty ring or without. */
+uint64_t tracking_faults(uint64_t sightings, bool has_ring);
+
+/* One epoch, in which `samples` (0: tracking rested) cost so many faults; they looked at n_pages, of which
+ * warm_pages are written now and then (not read without samples).
  * faults_per_sec is what the guest may have from now on; 0: no limit. */
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t sightings, uint32_t samples,
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, uint32_t samples,
                    uint64_t warm_pages, uint64_t n_pages, usec_t now);
 
 /* Whether tracking may go on, or begin again. */

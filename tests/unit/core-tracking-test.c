@@ -30,7 +30,7 @@ static uint64_t play(uint64_t limit, uint64_t hot, uint64_t seconds, uint64_t *r
                         faults += 3 * hot;
                         ++*ret_epochs;
                 }
-                tracking_step(&b, limit, on ? 2 * hot : 0, on ? 2 : 0, warm, GUEST_PAGES, s * USEC_PER_SEC);
+                tracking_step(&b, limit, on ? tracking_faults(2 * hot, true) : 0, on ? 2 : 0, warm, GUEST_PAGES, s * USEC_PER_SEC);
                 on = tracking_is_affordable(&b);
                 if (was_on && !on)
                         faults += warm + GUEST_PAGES / 512;
@@ -71,7 +71,7 @@ static void test_starts_with_an_advance(void **state) {
         unsigned epochs = 0;
 
         do
-                tracking_step(&b, 1000, 2000, 2, 1000, 0, epochs * USEC_PER_SEC);
+                tracking_step(&b, 1000, 3000, 2, 1000, 0, epochs * USEC_PER_SEC);
         while (tracking_is_affordable(&b) && ++epochs < 100);
         assert_int_equal(epochs, 14); /* 30,000, and 1,000 a second: 3,000 an epoch are spent by then */
 }
@@ -82,12 +82,12 @@ static void test_turns_are_worth_their_end(void **state) {
         unsigned rest = 0, turn = 0;
 
         for (unsigned s = 0; s < 40; s++) /* 30,000, and 1,000 a second: 6,000 an epoch are spent */
-                tracking_step(&b, 1000, 4000, 2, 10000, 0, s * USEC_PER_SEC);
+                tracking_step(&b, 1000, 6000, 2, 10000, 0, s * USEC_PER_SEC);
         for (; !tracking_is_affordable(&b); rest++)
                 tracking_step(&b, 1000, 0, 0, 10000, 0, (40 + rest) * USEC_PER_SEC);
         assert_int_equal(b.fault_usec / USEC_PER_SEC, 10000);
         for (; tracking_is_affordable(&b); turn++)
-                tracking_step(&b, 1000, 4000, 2, 10000, 0, (40 + rest + turn) * USEC_PER_SEC);
+                tracking_step(&b, 1000, 6000, 2, 10000, 0, (40 + rest + turn) * USEC_PER_SEC);
         assert_int_equal(turn, 3);
 }
 
@@ -95,7 +95,7 @@ static void test_turns_are_worth_their_end(void **state) {
 static void test_what_is_left_out_is_paid_for(void **state) {
         TrackingBudget b = { 0 };
 
-        tracking_step(&b, 1000, 2000, 2, 10000, 512 * 600, 0);
+        tracking_step(&b, 1000, 3000, 2, 10000, 512 * 600, 0);
         assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000);
         tracking_step(&b, 1000, 0, 2, 200, 512 * 400, 0);
         assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - (10600 - 600));
@@ -120,7 +120,8 @@ static void test_extremes(void **state) {
         assert_true(tracking_is_affordable(&b));
 }
 
-/* By way of the seam: what the heatmap counts is what the budget is charged, of that domain alone. */
+/* By way of the seam: what the heatmap counts is what the budget is charged, of that domain alone, and with a ring half as
+ * much again. */
 static void test_core_counts_sightings(void **state) {
         static uint8_t counters[4096];
         RangeFacts range = { .gfn = 0, .n_pages = 4096, .cell = 0, .counters = counters };
@@ -132,7 +133,8 @@ static void test_core_counts_sightings(void **state) {
                   .cells = { { .cell = 0, .tier = TIER_DRAM, .size_bytes = sizeof(counters) * 4096 } },
                   .n_cells = 1,
                   .samples = 2,
-                  .faults_per_sec = 100 },
+                  .has_ring = true,
+                  .faults_per_sec = 250 },
                 { .domain = 2,
                   .policy = domain_policy_default(),
                   .ranges = &range,
@@ -140,7 +142,7 @@ static void test_core_counts_sightings(void **state) {
                   .cells = { { .cell = 0, .tier = TIER_DRAM, .size_bytes = sizeof(counters) * 4096 } },
                   .n_cells = 1,
                   .samples = 2,
-                  .faults_per_sec = 1000 },
+                  .faults_per_sec = 250 },
         };
         Inputs in = { .policy = host_policy_default(), .domains = facts, .n_domains = 2 };
         _cleanup_(core_freep) Core *c = NULL;
@@ -155,8 +157,8 @@ static void test_core_counts_sightings(void **state) {
         order_list_done(&list);
         assert_int_equal(core_get_totals(c, 1, &totals), 0);
         assert_int_equal(totals.sightings, 6000);
-        assert_false(core_may_track(c, 1)); /* 9,000 of 3,000 */
-        assert_true(core_may_track(c, 2));  /* of 30,000 */
+        assert_false(core_may_track(c, 1)); /* 9,000 of 7,500 */
+        assert_true(core_may_track(c, 2));  /* 6,000 */
 }
 
 int main(void) {
