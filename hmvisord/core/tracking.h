@@ -25,7 +25,8 @@ typedef struct TrackingBudget {
 #define TRACKING_BURST_USEC (30 * USEC_PER_SEC)
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
-/* What it cost a guest that samples found pages written `sightings` times in all, with a dirty ring or without. */
+/* What it cost a guest that samples found pages written `sightings` times in all, with a dirty ring or
+ * without. */
 uint64_t tracking_faults(uint64_t sightings, bool has_ring);
 
 /* One epoch, in which `samples` (0: tracking rested) cost so many faults; they looked at n_pages, of which

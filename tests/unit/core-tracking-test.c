@@ -30,7 +30,8 @@ static uint64_t play(uint64_t limit, uint64_t hot, uint64_t seconds, uint64_t *r
                         faults += 3 * hot;
                         ++*ret_epochs;
                 }
-                tracking_step(&b, limit, on ? tracking_faults(2 * hot, true) : 0, on ? 2 : 0, warm, GUEST_PAGES, s * USEC_PER_SEC);
+                tracking_step(&b, limit, on ? tracking_faults(2 * hot, true) : 0, on ? 2 : 0, warm,
+                              GUEST_PAGES, s * USEC_PER_SEC);
                 on = tracking_is_affordable(&b);
                 if (was_on && !on)
                         faults += warm + GUEST_PAGES / 512;
@@ -120,8 +121,8 @@ static void test_extremes(void **state) {
         assert_true(tracking_is_affordable(&b));
 }
 
-/* By way of the seam: what the heatmap counts is what the budget is charged, of that domain alone, and with a ring half as
- * much again. */
+/* By way of the seam: what the heatmap counts is what the budget is charged, of that domain alone, and with
+ * a ring half as much again. */
 static void test_core_counts_sightings(void **state) {
         static uint8_t counters[4096];
         RangeFacts range = { .gfn = 0, .n_pages = 4096, .cell = 0, .counters = counters };
