@@ -123,7 +123,12 @@ struct Domain {
         bool agent_connected;
         bool held;                     /* its counters are ours in this epoch */
         uint32_t samples;              /* of this epoch */
-        uint64_t dram_blocks; /* bits of source_skip(): DRAM, where samples can leave all of it out */
+        struct {
+                uint64_t skip; /* its bit of source_skip() */
+                Tier tier;
+                uint32_t n;    /* of its tier's, from 0 */
+        } pieces[HOTNESS_RANGES_MAX]; /* that samples can leave out; of all memory, or there are none */
+        size_t n_pieces;
         Resize resize;
         Swap swap;
         int pid;                       /* of QEMU; <= 0: not known */

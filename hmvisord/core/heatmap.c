@@ -36,9 +36,21 @@ static int slot_get(Heatmap *m, uint32_t cell) {
         return (int) m->n_cells++;
 }
 
-static void range_count(Heatmap *m, const HeatRange *r) {
+static void range_count(HeatRange *r) {
+        memset(r->histogram, 0, sizeof(r->histogram));
         for (uint64_t i = 0; i < r->n_pages; i++)
-                m->histogram[r->slot][r->heat[i]]++;
+                r->histogram[r->heat[i]]++;
+}
+
+static uint64_t range_warm_pages(const HeatRange *r) {
+        return r->n_pages - r->histogram[0];
+}
+
+static void heatmap_sum_up(Heatmap *m) {
+        memset(m->histogram, 0, sizeof(m->histogram));
+        for (size_t i = 0; i < m->n_ranges; i++)
+                for (size_t heat = 0; heat < HEAT_VALUES; heat++)
+                        m->histogram[m->ranges[i].slot][heat] += m->ranges[i].histogram[heat];
 }
 
 static bool range_is_same(const HeatRange *r, const RangeFacts *facts) {
@@ -116,8 +128,9 @@ int heatmap_set_ranges(Heatmap *m, const RangeFacts *ranges, size_t n_ranges) {
                         r->heat = TAKE_PTR(same->heat);
                         r->live = TAKE_PTR(same->live);
                 }
-                range_count(&fresh, r);
+                range_count(r);
         }
+        heatmap_sum_up(&fresh);
 
         heatmap_done(m);
         *m = fresh;
@@ -230,7 +243,7 @@ static uint64_t chunk_sum(const Chunk *chunk) {
         return sum;
 }
 
-static uint64_t range_update(HeatRange *r, const uint8_t *counters, Ageing age, uint64_t *histogram) {
+static uint64_t range_update(HeatRange *r, const uint8_t *counters, Ageing age) {
         uint64_t cold = r->n_pages, sightings = 0;
         Lanes lanes = { 0 };
 
@@ -253,38 +266,36 @@ static uint64_t range_update(HeatRange *r, const uint8_t *counters, Ageing age, 
                 if (any != live)
                         range_mark_live(r, chunk, any);
         }
+        memset(r->histogram, 0, sizeof(r->histogram));
         for (size_t h = 1; h < HEAT_VALUES; h++)
                 for (size_t lane = 0; lane < ELEMENTSOF(lanes); lane++) {
-                        histogram[h] += lanes[lane][h];
+                        r->histogram[h] += lanes[lane][h];
                         cold -= lanes[lane][h];
                 }
-        histogram[0] += cold;
+        r->histogram[0] = cold;
         return sightings;
 }
 
 HeatLook heatmap_update(Heatmap *m, const RangeFacts *ranges, uint32_t samples) {
         Ageing age = { .samples = (uint8_t) samples_bound(samples) };
-        bool seen[CELLS_MAX] = { false };
         HeatLook look = { 0 };
 
         age.scale = (uint16_t) ((255 * 256 + age.samples - 1) / age.samples);
         age.stays = ++m->epoch % HEAT_TAIL_EPOCHS == 0 ? 0 : HEAT_TAIL;
-        for (size_t i = 0; i < m->n_ranges; i++)
-                seen[m->ranges[i].slot] |= ranges[i].counters != NULL;
-        for (size_t slot = 0; slot < m->n_cells; slot++)
-                if (seen[slot])
-                        memset(m->histogram[slot], 0, sizeof(m->histogram[slot]));
         for (size_t i = 0; i < m->n_ranges; i++) {
                 HeatRange *r = &m->ranges[i];
 
                 if (ranges[i].counters) {
+                        look.sightings += range_update(r, ranges[i].counters, age);
                         look.pages += r->n_pages;
-                        look.sightings += range_update(r, ranges[i].counters, age, m->histogram[r->slot]);
-                } else if (seen[r->slot])
-                        range_count(m, r);
+                        look.warm_pages += range_warm_pages(r);
+                } else if (r->looked_at) {
+                        look.left_pages += r->n_pages;
+                        look.left_warm_pages += range_warm_pages(r);
+                }
+                r->looked_at = ranges[i].counters != NULL;
         }
-        for (size_t slot = 0; slot < m->n_cells; slot++)
-                look.warm_pages += seen[slot] ? heatmap_warm_pages(m, slot) : 0;
+        heatmap_sum_up(m);
         return look;
 }
 
@@ -300,6 +311,8 @@ void heatmap_set_heat(Heatmap *m, uint64_t gfn, uint64_t n_pages, uint8_t heat) 
         for (uint64_t i = first - r->gfn; i < last - r->gfn; i++) {
                 m->histogram[r->slot][r->heat[i]]--;
                 m->histogram[r->slot][heat]++;
+                r->histogram[r->heat[i]]--;
+                r->histogram[heat]++;
                 r->heat[i] = heat;
                 if (heat)
                         range_mark_live(r, i / HEAT_CHUNK, true);

@@ -26,6 +26,8 @@ typedef struct HeatRange {
         uint32_t slot;  /* index of the cell in the heatmap's histograms */
         uint8_t *heat;  /* per frame, 0 behind the last one up to a whole chunk */
         uint64_t *live; /* one bit per chunk: clear if all of it has heat 0 */
+        uint64_t histogram[HEAT_VALUES]; /* its part of its cell's */
+        bool looked_at;                  /* in the last epoch with samples */
 } HeatRange;
 
 typedef struct Heatmap {
@@ -41,8 +43,9 @@ typedef struct Heatmap {
 
 /* What the samples of an epoch looked at. */
 typedef struct HeatLook {
-        uint64_t pages, warm_pages; /* and of those in the same cells, those that have heat */
-        uint64_t sightings;         /* how often frames were found written: the sum of all counters */
+        uint64_t pages, warm_pages;           /* and of those, those that have heat */
+        uint64_t left_pages, left_warm_pages; /* that the epoch before looked at, and this one did not */
+        uint64_t sightings; /* how often frames were found written: the sum of all counters */
 } HeatLook;
 
 void heatmap_done(Heatmap *m);

@@ -37,25 +37,23 @@ static void tracking_earn(TrackingBudget *b, uint64_t faults_per_sec, usec_t now
         b->started = true;
 }
 
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, uint32_t samples,
-                   uint64_t warm_pages, uint64_t n_pages, usec_t now) {
-        int64_t spent = 0, stop;
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, const HeatLook *look,
+                   usec_t now) {
+        int64_t spent = 0;
 
         if (faults_per_sec == 0 || faults_per_sec > TRACKING_FAULTS_MAX) {
                 *b = (TrackingBudget){ 0 };
                 return;
         }
         tracking_earn(b, faults_per_sec, now);
-        if (samples > 0) {
+        if (look) {
                 spent = fault_usec(faults);
-                stop = cost_of_stop(warm_pages, n_pages);
-                if (b->on && n_pages < b->n_pages) /* what is no longer looked at has its end now */
-                        spent += MAX(b->stop_fault_usec - stop, 0);
-                b->stop_fault_usec = stop;
-                b->n_pages = n_pages;
+                if (b->on) /* what is no longer looked at has its end now */
+                        spent += cost_of_stop(look->left_warm_pages, look->left_pages);
+                b->stop_fault_usec = cost_of_stop(look->warm_pages, look->pages);
         } else if (b->on)
                 spent = b->stop_fault_usec;
-        b->on = samples > 0;
+        b->on = look != NULL;
         b->fault_usec = MAX(b->fault_usec - spent, -INT64_MAX / 2);
 }
 

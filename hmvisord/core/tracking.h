@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include "base/cleanup.h"
+#include "core/heatmap.h"
 
 /* All zero is a new budget: it starts with TRACKING_BURST_USEC's worth, so that a new guest is soon known.
  */
@@ -17,7 +17,6 @@ typedef struct TrackingBudget {
         int64_t fault_usec; /* faults that may still be spent, times USEC_PER_SEC; below 0: a debt */
         int64_t most_fault_usec;       /* of them, however long nothing is spent */
         int64_t stop_fault_usec;       /* what the end of this turn will cost, or that of the last one did */
-        uint64_t n_pages;              /* that are tracked in this turn */
         usec_t last;
         bool started, on; /* on: the last epoch had samples */
 } TrackingBudget;
@@ -29,11 +28,10 @@ typedef struct TrackingBudget {
  * without. */
 uint64_t tracking_faults(uint64_t sightings, bool has_ring);
 
-/* One epoch, in which `samples` (0: tracking rested) cost so many faults; they looked at n_pages, of which
- * warm_pages are written now and then (not read without samples).
+/* One epoch, in which samples cost so many faults, and saw this (NULL: there were none, tracking rested).
  * faults_per_sec is what the guest may have from now on; 0: no limit. */
-void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, uint32_t samples,
-                   uint64_t warm_pages, uint64_t n_pages, usec_t now);
+void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, const HeatLook *look,
+                   usec_t now);
 
 /* Whether tracking may go on, or begin again. */
 bool tracking_is_affordable(const TrackingBudget *b);

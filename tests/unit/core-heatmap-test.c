@@ -131,13 +131,17 @@ static void test_ranges_without_counters_keep_their_heat(void **state) {
         assert_int_equal(heatmap_set_ranges(&m, r, 3), 0);
         heatmap_update(&m, r, 10);
         r[1].counters = NULL;
-        assert_int_equal(heatmap_update(&m, r, 10).sightings, 12000);
+        look = heatmap_update(&m, r, 10);
+        assert_int_equal(look.sightings, 12000);
+        assert_int_equal(look.left_pages, 300);
+        assert_int_equal(look.left_warm_pages, 300);
         assert_counted(&m);
         r[0].counters = NULL;
         look = heatmap_update(&m, r, 10);
         assert_int_equal(look.sightings, 7000);
         assert_int_equal(look.pages, 700);
         assert_int_equal(look.warm_pages, 700);
+        assert_int_equal(look.left_pages, 500); /* 300 were left before */
         assert_counted(&m);
         assert_true(heatmap_get_heat(&m, 499) > heatmap_get_heat(&m, 500));
         assert_true(heatmap_get_heat(&m, 800) > heatmap_get_heat(&m, 499));

@@ -13,6 +13,15 @@
 #include "core/tracking.h"
 
 #define GUEST_PAGES (UINT64_C(1) << 18)
+#define UNTRACKED UINT64_MAX
+
+/* One epoch that cost so many faults, or rested. */
+static void look(TrackingBudget *b, uint64_t limit, uint64_t faults, uint64_t warm_pages, uint64_t pages,
+                 uint64_t second) {
+        HeatLook l = { .pages = pages, .warm_pages = warm_pages };
+
+        tracking_step(b, limit, faults, faults == UNTRACKED ? NULL : &l, second * USEC_PER_SEC);
+}
 
 /* What a guest that writes `hot` pages all the time, and a few others by and by, pays within so many
  * seconds, with two samples an epoch while it may be tracked; QEMU itself collects once a second. */
@@ -30,8 +39,7 @@ static uint64_t play(uint64_t limit, uint64_t hot, uint64_t seconds, uint64_t *r
                         faults += 3 * hot;
                         ++*ret_epochs;
                 }
-                tracking_step(&b, limit, on ? tracking_faults(2 * hot, true) : 0, on ? 2 : 0, warm,
-                              GUEST_PAGES, s * USEC_PER_SEC);
+                look(&b, limit, on ? tracking_faults(2 * hot, true) : UNTRACKED, warm, GUEST_PAGES, s);
                 on = tracking_is_affordable(&b);
                 if (was_on && !on)
                         faults += warm + GUEST_PAGES / 512;
@@ -72,7 +80,7 @@ static void test_starts_with_an_advance(void **state) {
         unsigned epochs = 0;
 
         do
-                tracking_step(&b, 1000, 3000, 2, 1000, 0, epochs * USEC_PER_SEC);
+                look(&b, 1000, 3000, 1000, 0, epochs);
         while (tracking_is_affordable(&b) && ++epochs < 100);
         assert_int_equal(epochs, 14); /* 30,000, and 1,000 a second: 3,000 an epoch are spent by then */
 }
@@ -83,41 +91,44 @@ static void test_turns_are_worth_their_end(void **state) {
         unsigned rest = 0, turn = 0;
 
         for (unsigned s = 0; s < 40; s++) /* 30,000, and 1,000 a second: 6,000 an epoch are spent */
-                tracking_step(&b, 1000, 6000, 2, 10000, 0, s * USEC_PER_SEC);
+                look(&b, 1000, 6000, 10000, 0, s);
         for (; !tracking_is_affordable(&b); rest++)
-                tracking_step(&b, 1000, 0, 0, 10000, 0, (40 + rest) * USEC_PER_SEC);
+                look(&b, 1000, UNTRACKED, 0, 0, 40 + rest);
         assert_int_equal(b.fault_usec / USEC_PER_SEC, 10000);
         for (; tracking_is_affordable(&b); turn++)
-                tracking_step(&b, 1000, 6000, 2, 10000, 0, (40 + rest + turn) * USEC_PER_SEC);
+                look(&b, 1000, 6000, 10000, 0, 40 + rest + turn);
         assert_int_equal(turn, 3);
 }
 
-/* Where less is looked at, the rest has its end while the turn goes on. */
+/* What is no longer looked at has its end while the turn goes on; not where it had that already. */
 static void test_what_is_left_out_is_paid_for(void **state) {
         TrackingBudget b = { 0 };
+        HeatLook part = {
+                .pages = 512 * 400, .warm_pages = 200, .left_pages = 512 * 200, .left_warm_pages = 9800
+        };
 
-        tracking_step(&b, 1000, 3000, 2, 10000, 512 * 600, 0);
+        look(&b, 1000, 3000, 10000, 512 * 600, 0);
         assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000);
-        tracking_step(&b, 1000, 0, 2, 200, 512 * 400, 0);
-        assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - (10600 - 600));
-        tracking_step(&b, 1000, 0, 2, 100, 512 * 400, 0); /* has grown cold, and is looked at */
-        tracking_step(&b, 1000, 0, 2, 10000, 512 * 600, 0);
-        assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - 10000);
-        tracking_step(&b, 1000, 0, 0, 0, 0, 0);
-        assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - 10000 - 10600);
+        tracking_step(&b, 1000, 0, &part, 0);
+        assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - (9800 + 200));
+        look(&b, 1000, UNTRACKED, 0, 0, 0);
+        assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - (9800 + 200) - (200 + 400));
+        tracking_step(&b, 1000, 0, &part, 0);
+        assert_int_equal(b.fault_usec / USEC_PER_SEC, 30000 - 3000 - (9800 + 200) - (200 + 400));
 }
 
 /* The guest's counters are any bytes, and its clock is ours, but might be set back. */
 static void test_extremes(void **state) {
+        HeatLook all = { UINT64_MAX / 2, UINT64_MAX / 2, UINT64_MAX / 2, UINT64_MAX / 2, UINT64_MAX };
         TrackingBudget b = { 0 };
 
         for (unsigned i = 0; i < 1000; i++)
-                tracking_step(&b, 1, UINT64_MAX, UINT32_MAX, UINT64_MAX, UINT64_MAX / 2, i);
+                tracking_step(&b, 1, tracking_faults(UINT64_MAX, i % 2), &all, i);
         assert_false(tracking_is_affordable(&b));
-        tracking_step(&b, TRACKING_FAULTS_MAX, 0, 0, 0, 0, UINT64_MAX / 2);
+        tracking_step(&b, TRACKING_FAULTS_MAX, 0, NULL, UINT64_MAX / 2);
         assert_false(tracking_is_affordable(&b));
-        tracking_step(&b, TRACKING_FAULTS_MAX, 0, 0, 0, 0, 0);
-        tracking_step(&b, UINT64_MAX, 0, 0, 0, 0, 0);
+        tracking_step(&b, TRACKING_FAULTS_MAX, 0, NULL, 0);
+        tracking_step(&b, UINT64_MAX, 0, NULL, 0);
         assert_true(tracking_is_affordable(&b));
 }
 
