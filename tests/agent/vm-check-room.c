@@ -67,20 +67,24 @@ static char *fill(int64_t leave, size_t *ret_n) {
         return testmem_map(*ret_n, 0, false);
 }
 
-/* The room at which the kernel begins to reclaim: the largest zone is at its low watermark. An order that
- * keeps to the room it sees may end below none, since a CPU whose list of free pages is empty takes up to 32
- * batches from the zone at once; one that spent those lists, too, ended 1,600 to 1,700 pages below. */
-static int64_t room_at_low_watermark(void) {
+/* The room at which the largest zone is at a watermark: at "low" the kernel begins to reclaim in the
+ * background, at "min" whoever asks for memory must wait. An order that keeps to the room it sees may end
+ * below none, since a CPU whose list of free pages is empty takes up to 32 batches from the zone at once;
+ * one that spent those lists, too, ended 1,600 to 1,700 pages below. */
+static int64_t room_at_watermark(const char *name) {
         _cleanup_fclose_ FILE *f = fopen("/proc/zoneinfo", "re");
-        int64_t low = 0, high, most = 0;
-        char line[256];
+        int64_t mark = 0, pages, most = 0;
+        char line[256], word[16];
         int node = -1;
 
         while (f && fgets(line, sizeof(line), f)) {
                 (void) sscanf(line, "Node %d", &node);
-                (void) sscanf(line, " low %" SCNd64, &low);
-                if (node == 0 && sscanf(line, " high %" SCNd64, &high) == 1)
-                        most = MAX(most, high - low);
+                if (sscanf(line, " %15s %" SCNd64, word, &pages) != 2)
+                        continue;
+                if (strcmp(word, name) == 0)
+                        mark = pages;
+                else if (node == 0 && strcmp(word, "high") == 0)
+                        most = MAX(most, pages - mark);
         }
         return -most;
 }
@@ -101,10 +105,10 @@ void check_full(void) {
         verdict(r == 0 && there >= result.promoted && there - result.promoted <= 16 && there >= 1000 &&
                         there <= 9000 &&
                         result.promoted + result.skipped[PAGE_NO_ROOM] >= N - 64 &&
-                        room.pages > room_at_low_watermark() && contents_ok(memory, N),
+                        room.pages > room_at_watermark("low") && contents_ok(memory, N),
                 "full target", "promoted %" PRIu64 ", there %zu, no-room %" PRIu64 ", room left %" PRId64
                 " (low watermark %" PRId64 ")",
-                result.promoted, there, result.skipped[PAGE_NO_ROOM], room.pages, room_at_low_watermark());
+                result.promoted, there, result.skipped[PAGE_NO_ROOM], room.pages, room_at_watermark("low"));
         testmem_unmap(memory, N);
         testmem_unmap(filler, n_filler);
 }
@@ -151,13 +155,13 @@ void check_exchange(void) {
         cold_gone = testmem_count(filler, n_cold, 1);
         verdict(r == 0 && result.promoted == hot_there && hot_there >= N * 98 / 100 &&
                         result.demoted == cold_gone && result.demoted <= N + before.unlisted &&
-                        watch_least > room_at_low_watermark() &&
+                        watch_least > room_at_watermark("min") &&
                         contents_ok(memory, N) && contents_ok(filler, n_filler),
                 "exchange",
                 "promoted %" PRIu64 " of %d, there %zu, demoted %" PRIu64 ", gone %zu, no-room %" PRIu64
-                ", least room %" PRId64,
+                ", least room %" PRId64 " (min watermark %" PRId64 ")",
                 result.promoted, N, hot_there, result.demoted, cold_gone, result.skipped[PAGE_NO_ROOM],
-                watch_least);
+                watch_least, room_at_watermark("min"));
         testmem_unmap(memory, N);
         testmem_unmap(filler, n_filler);
 }

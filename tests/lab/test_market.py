@@ -128,13 +128,20 @@ def refuses():
     equal(memory_sum(), before, "what the honest guest had in memory")
 
 
+def agent_pid():
+    return guest(HOSTILE, "systemctl", "show", "-P", "MainPID", "hmvisor-ga").out.strip()
+
+
 def lies():
     """A guest that lies in its statistics gets nothing by it"""
     before = status()[1]
     set_refusal(False)
     settle_within(PATIENT)
+    was = agent_pid()
+    # not at once: the answer to this goes through the agent that is restarted
     guest(HOSTILE, "sh", "-c", "sed 's/^MemAvailable:.*/MemAvailable: 99999999999 kB/' /proc/meminfo >/run/lie && "
-          "mount --bind /run/lie /proc/meminfo && systemctl restart hmvisor-ga")
+          "mount --bind /run/lie /proc/meminfo && systemd-run --quiet --on-active=2 systemctl restart hmvisor-ga")
+    wait_for("the agent was restarted", PATIENT, lambda: agent_pid() != was)
     guest(HOSTILE, "sh", "-c", "grep -q 99999999999 /proc/meminfo")
     honest_sells_two_lots()  # of memory that it says it can do without, it gives no more than it trades
     settled(-2, 2)
