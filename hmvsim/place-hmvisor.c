@@ -80,11 +80,11 @@ static int self_start_log(const PlaceSetup *s, bool has_ring, uint8_t *in_dram, 
 }
 
 static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
-        return self_start_log(s, false, in_dram, ret_state);
+        return self_start_log(s, true, in_dram, ret_state);
 }
 
-static int self_start_ring(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
-        return self_start_log(s, true, in_dram, ret_state);
+static int self_start_bitmap(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+        return self_start_log(s, false, in_dram, ret_state);
 }
 
 /* One half second of the extension. Returns whether its sample counts. */
@@ -190,7 +190,6 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         guest_facts(&h->guest, 1, &h->policy, &facts);
         self_look(h, &facts, pieces);
         facts.faults_per_sec = h->watches ? WATCH_FAULTS : FULL_FAULTS;
-        facts.has_ring = h->has_ring;
         facts.samples = (unsigned) __builtin_popcount(sampled);
         in.domains = &facts;
         r = core_step(h->core, &in, second * h->host.epoch_usec, &list);
@@ -212,9 +211,9 @@ const Competitor place_hmvisor = {
         .done = self_done,
 };
 
-const Competitor place_hmvisor_ring = {
-        .name = "hmvisor-ring",
-        .start = self_start_ring,
+const Competitor place_hmvisor_bitmap = {
+        .name = "hmvisor-bitmap",
+        .start = self_start_bitmap,
         .step = self_step,
         .done = self_done,
 };
