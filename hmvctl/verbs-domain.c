@@ -136,13 +136,11 @@ static int run_info(Ctl *ctl, const Args *args, Outcome *o) {
         }
         n_parts = json_number(d, "TrackingParts");
         if (n_parts > 1)
-                snprintf(parts, sizeof(parts), ", 1/%" PRIu64 " of it at a time", n_parts);
+                snprintf(parts, sizeof(parts), ", 1/%" PRIu64 " at a time", n_parts);
         if (*json_text(d, "TrackingState"))
                 snprintf(tracking, sizeof(tracking), "%s%s%s, by the %s", json_text(d, "TrackingState"),
-                         streq(json_text(d, "TrackingScope"), "slow") ? ", slow memory only"
-                         : n_parts > 1                                ? ", all memory"
-                                                                      : "",
-                         parts, text_or_dash(d, "TrackingLog"));
+                         streq(json_text(d, "TrackingScope"), "slow") ? ", slow memory only" : "", parts,
+                         text_or_dash(d, "TrackingLog"));
         r = t ? table_row(t, "Name:", json_text(d, "Name")) : -ENOMEM;
         if (r >= 0)
                 r = table_row(t, "UUID:", json_text(d, "UUID"));

@@ -190,6 +190,7 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         guest_facts(&h->guest, 1, &h->policy, &facts);
         self_look(h, &facts, pieces);
         facts.faults_per_sec = h->watches ? WATCH_FAULTS : FULL_FAULTS;
+        facts.has_ring = h->has_ring;
         facts.samples = (unsigned) __builtin_popcount(sampled);
         in.domains = &facts;
         r = core_step(h->core, &in, second * h->host.epoch_usec, &list);

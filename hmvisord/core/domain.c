@@ -112,10 +112,12 @@ static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pa
 /* The frames of an order hold other pages now. Which, the guest alone knows; but it works its lists off from
  * the front, so what it moved or skipped is their front. Frames that pages were promoted from are taken to
  * be cold: a page that was skipped shows by its next writes. Frames that were demoted from most likely hold
- * the promoted pages: they get these pages' heat, and cool down if that was wrong. */
+ * the promoted pages: they get these pages' heat, and cool down if that was wrong. Where most of them were
+ * skipped, that is wrong of most: as much heat as that leaves then is spread over all, or a few such orders
+ * would make all of DRAM look too warm to be displaced. */
 static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
         const Order *o = &d->under_way;
-        uint64_t tried = ack->promoted_pages + ack->demoted_pages, next;
+        uint64_t tried = ack->promoted_pages + ack->demoted_pages, next, heat;
 
         for (size_t i = 0; i < _SKIP_MAX; i++)
                 tried += i == SKIP_NO_ROOM ? 0 : ack->skipped_pages[i];
@@ -123,9 +125,11 @@ static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
                 tried = o->promote.n_pages; /* not a word came back: it may have done all of it */
         if (ack->promoted_pages > 0 || lost)
                 list_front_set_heat(&d->heatmap, &o->promote, MIN(tried, o->promote.n_pages), 0);
-        tried -= MIN(tried, ack->promoted_pages);
-        next = list_front_set_heat(&d->heatmap, &o->demote, lost ? 0 : MIN(tried, o->demote.n_pages),
-                                   ack->promoted_pages > 0 ? d->least_heat : HEAT_VALUES);
+        tried = lost ? 0 : MIN(tried - MIN(tried, ack->promoted_pages), o->demote.n_pages);
+        heat = d->least_heat * MIN(DEMOTE_OVERPROVISION * ack->promoted_pages, tried) /
+               MAX(tried, UINT64_C(1));
+        next = list_front_set_heat(&d->heatmap, &o->demote, tried,
+                                   ack->promoted_pages > 0 ? (unsigned) heat : HEAT_VALUES);
         if (next > 0)
                 d->demote_from = next;
 }

@@ -114,6 +114,37 @@ static void test_stuck_pages_are_tried_again(void **state) {
         assert_in_range(steps_until_order(g, 1000), BAR_EPOCHS - 2, BAR_EPOCHS + 2);
 }
 
+static uint64_t warm_dram_pages(const Rig *g) {
+        HeatHistogram h;
+        uint64_t n = 0;
+
+        assert_int_equal(core_get_heat(g->core, 7, &h), 0);
+        for (unsigned band = heat_band(HEAT_TAIL); band < HEAT_BANDS; band++)
+                n += h.cells[0].pages[band];
+        return n;
+}
+
+/* Frames of the demote list take the heat of the pages that came; where nearly all of the list was skipped
+ * it does not make all of DRAM look warm. */
+static void test_heat_of_frames_that_were_demoted_from(void **state) {
+        Rig *g = *state;
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        g->ack.promoted_pages = g->ack.demoted_pages = HOT;
+        acknowledge(g, g->order, ACK_DONE);
+        assert_int_equal(warm_dram_pages(g), HOT);
+}
+
+static void test_heat_of_frames_that_were_skipped(void **state) {
+        Rig *g = *state;
+
+        assert_int_equal(steps_until_order(g, 3), 3);
+        g->ack.promoted_pages = g->ack.demoted_pages = HOT / 10;
+        g->ack.skipped_pages[SKIP_UNMOVABLE] = g->decision.demote_pages - HOT / 10;
+        acknowledge(g, g->order, ACK_DONE);
+        assert_int_equal(warm_dram_pages(g), 0);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 WITH_RIG(test_back_off),
@@ -122,6 +153,8 @@ int main(void) {
                 WITH_RIG(test_stuck_pages_give_no_room),
                 WITH_RIG(test_lack_of_room),
                 WITH_RIG(test_stuck_pages_are_tried_again),
+                WITH_RIG(test_heat_of_frames_that_were_demoted_from),
+                WITH_RIG(test_heat_of_frames_that_were_skipped),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
