@@ -42,11 +42,6 @@
 
 /* Samples take at most one part in so many of the time */
 #define SAMPLE_TIME_SHARE 10
-/*
- * How long the log stays on while the daemon lets it rest: switching it costs
- * a walk over all memory.  Not with the ring, which QEMU empties each second.
- */
-#define LINGER_US 20000000
 /* How often to retry a stop that calc-dirty-rate put off */
 #define STOP_RETRY_US 200000
 
@@ -341,13 +336,8 @@ static int64_t next_sample_us(const Sampler *s, int64_t now)
 
 static void rest(Sampler *s, int64_t now)
 {
-    if (!s->rests_since_us) {
-        s->rests_since_us = now;
-    }
-    if (log_is_ring(s->q) || now - s->rests_since_us >= LINGER_US) {
-        log_stop(s);
-    }
-    s->is_fresh = true;
+    log_stop(s);
+    s->is_fresh = true; /* also where the stop was put off */
     set_state(s, HOTNESS_RESTING, "");
     s->phase_end_us = now + s->settings.interval_ms * 1000;
 }
@@ -367,7 +357,6 @@ static bool track(Sampler *s, int64_t now)
         rest(s, now);
         return true;
     }
-    s->rests_since_us = 0;
     if (!log_is_on(s) && !log_start(s)) {
         return false;
     }
@@ -475,7 +464,6 @@ bool sampler_start(Sampler *s, Table *table, const SamplerSettings *settings)
     s->sample_due_us = now;
     s->phase_end_us = now + settings->on_ms * 1000;
     s->epochs = s->dropped = s->cost_ns = s->last_cost_ns = 0;
-    s->rests_since_us = 0;
     s->state = HOTNESS_OFF;
     table_leave(&s->table);
     table_set_generation(&s->table, s->generation);

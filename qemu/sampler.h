@@ -48,7 +48,6 @@ typedef struct Sampler {
     unsigned int timer;     /* glib source, 0: none */
     int64_t sample_due_us;
     int64_t phase_end_us;   /* of the duty cycle, on or off */
-    int64_t rests_since_us; /* as the daemon wants; 0: it does not */
     uint64_t renew;         /* as last seen, and when it changed */
     int64_t renewed_us;
 
