@@ -237,7 +237,9 @@ int ram_layout_read(const QemuSymbols *q, RamLayout *ret)
     }
     /* QEMU lists the biggest block first; any fixed order will do */
     qsort(ret->blocks, ret->n_blocks, sizeof(RamBlock), block_compare);
-    blocks_split(ret);
+    if (!log_is_ring(q)) { /* else nothing can be left out of samples */
+        blocks_split(ret);
+    }
     r = sections_walk(q, ret);
     if (r < 0) {
         return r;
