@@ -393,7 +393,7 @@ static const char *find_note(const Domain *d) {
                 return source_outcome(d->source)->text;
         if (domain_is_dry(d) && d->policy.managed)
                 return "dry run: orders are decided and explained, and not carried out";
-        if (tracking_has_ring(d) && d->manager->conf->dirty_ring_size == 0)
+        if (s && s->ring && d->manager->conf->dirty_ring_size == 0)
                 return "tracked by its dirty ring; unbind and bind it again to be rid of it";
         if (s && !s->ring && d->manager->conf->dirty_ring_size > 0)
                 return d->info.has_dirty_ring

@@ -381,7 +381,7 @@ static void view_tracking(const Domain *d, DomainView *v) {
                 return;
         snprintf(v->tracking_state, sizeof(v->tracking_state), "%s",
                  source_health(d->source) == SOURCE_FAILED ? "failed" : hotness_state_to_string(s->state));
-        snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", tracking_has_ring(d) ? "ring" : "bitmap");
+        snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", s->ring ? "ring" : "bitmap");
         snprintf(v->tracking_scope, sizeof(v->tracking_scope), "%s",
                  d->n_pieces > 0 && scope->slow_only ? "slow" : "all");
         v->tracking_parts = d->n_pieces > 0 ? 1U << scope->parts_shift : 1;

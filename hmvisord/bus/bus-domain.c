@@ -383,8 +383,7 @@ void bus_emit_domain_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
                 "Name",          "Id",          "Phase", "Reason",       "Bound",
                 "Managed",       "Policy",      "Cells", "AgentVersion", "AgentKernel", "AgentOnlinePolicy",
-                "TrackingState", "TrackingLog", "TrackingScope",
-                "TrackingParts", "AgentKernelNode", NULL,
+                "TrackingState", "TrackingLog", "TrackingScope", "TrackingParts", "AgentKernelNode", NULL,
         };
 
         emit_changed(b, uuid, names);

@@ -236,7 +236,7 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_
 
 /* In an epoch, on average; 0: as many as there are. */
 static uint64_t affordable_faults(uint64_t faults_per_sec, usec_t epoch_usec) {
-        if (faults_per_sec == 0 || faults_per_sec > TRACKING_FAULTS_MAX)
+        if (!tracking_is_limited(faults_per_sec))
                 return 0;
         return MAX(faults_per_sec * MIN(epoch_usec, 3600 * USEC_PER_SEC) / USEC_PER_SEC, UINT64_C(1));
 }

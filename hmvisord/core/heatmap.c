@@ -377,14 +377,6 @@ int heatmap_find_slot(const Heatmap *m, uint32_t cell) {
         return -ENOENT;
 }
 
-uint64_t heatmap_warm_pages(const Heatmap *m, size_t slot) {
-        uint64_t n = 0;
-
-        for (size_t heat = 1; heat < HEAT_VALUES; heat++)
-                n += m->histogram[slot][heat];
-        return n;
-}
-
 int heatmap_get_heat(const Heatmap *m, uint64_t gfn) {
         for (size_t i = 0; i < m->n_ranges; i++)
                 if (gfn >= m->ranges[i].gfn && gfn - m->ranges[i].gfn < m->ranges[i].n_pages)

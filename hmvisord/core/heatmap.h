@@ -71,9 +71,6 @@ bool heatmap_is_barred(const Heatmap *m, uint64_t gfn);
 /* The slot of a cell, or -ENOENT when no range lies in it. */
 int heatmap_find_slot(const Heatmap *m, uint32_t cell);
 
-/* Frames that have heat, in one slot. */
-uint64_t heatmap_warm_pages(const Heatmap *m, size_t slot);
-
 /* The heat of a frame, or -ENOENT. */
 int heatmap_get_heat(const Heatmap *m, uint64_t gfn);
 

@@ -41,7 +41,7 @@ void tracking_step(TrackingBudget *b, uint64_t faults_per_sec, uint64_t faults, 
                    usec_t now) {
         int64_t spent = 0;
 
-        if (faults_per_sec == 0 || faults_per_sec > TRACKING_FAULTS_MAX) {
+        if (!tracking_is_limited(faults_per_sec)) {
                 *b = (TrackingBudget){ 0 };
                 return;
         }

@@ -24,6 +24,10 @@ typedef struct TrackingBudget {
 #define TRACKING_BURST_USEC (30 * USEC_PER_SEC)
 #define TRACKING_FAULTS_MAX 1000000000 /* a second: above it there is no limit worth the name */
 
+static inline bool tracking_is_limited(uint64_t faults_per_sec) {
+        return faults_per_sec > 0 && faults_per_sec <= TRACKING_FAULTS_MAX;
+}
+
 /* What it cost a guest that samples found pages written `sightings` times in all, with a dirty ring or
  * without. */
 uint64_t tracking_faults(uint64_t sightings, bool has_ring);

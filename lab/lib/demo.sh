@@ -51,7 +51,8 @@ demo_start_guest() {
         workload_wait "$demo_guest" 120
 }
 
-demo_is_moved() { LC_ALL=C awk -v s="$demo_hot_on_dram" -v w="$demo_share_wanted" 'BEGIN { exit !(100 * s >= w) }'; }
+# demo_is_moved PERCENT: whether so much of the hot set is on DRAM.
+demo_is_moved() { LC_ALL=C awk -v s="$demo_hot_on_dram" -v w="$1" 'BEGIN { exit !(100 * s >= w) }'; }
 
 # Waits until the hot set is on DRAM; sets demo_seconds and demo_hot_on_dram (as seen at the end of the wait), and demo_moved,
 # what to say of both.
@@ -62,18 +63,18 @@ demo_wait_hot() {
                 demo_seconds=$((SECONDS - start))
                 step "$(demo_percent "$share") of the hot set is on DRAM after $demo_seconds s"
                 demo_hot_on_dram=$share
-                ! demo_is_moved || break
+                ! demo_is_moved "$demo_share_wanted" || break
                 [ "$demo_seconds" -lt "$demo_limit" ] || break
                 sleep 3
         done
-        if demo_is_moved; then demo_moved="after $demo_seconds s"; else demo_moved="not within $demo_seconds s"; fi
+        if demo_is_moved "$demo_share_wanted"; then demo_moved="after $demo_seconds s"; else demo_moved="not within $demo_seconds s"; fi
 }
 
 # What is left of the time limit, but five minutes at most, goes to the rest of the hot set.
 demo_finish_moving() {
         local left=$((demo_limit - demo_seconds)) end
         end=$((SECONDS + (left < 300 ? left : 300)))
-        until LC_ALL=C awk -v s="$demo_hot_on_dram" 'BEGIN { exit !(s >= 0.99) }' || [ "$SECONDS" -ge "$end" ]; do
+        until demo_is_moved 99 || [ "$SECONDS" -ge "$end" ]; do
                 sleep 3
                 demo_hot_on_dram=$(demo_hot_share)
         done

@@ -119,6 +119,14 @@ static void test_update_of_arbitrary_counters(void **state) {
         heatmap_done(&m);
 }
 
+static uint64_t warm_pages(const Heatmap *m, size_t slot) {
+        uint64_t n = 0;
+
+        for (size_t heat = 1; heat < HEAT_VALUES; heat++)
+                n += m->histogram[slot][heat];
+        return n;
+}
+
 /* A cell may have several ranges, and samples may leave out any. */
 static void test_ranges_without_counters_keep_their_heat(void **state) {
         RangeFacts r[3] = { { .gfn = 0, .n_pages = 500, .cell = 0, .counters = counters },
@@ -145,8 +153,8 @@ static void test_ranges_without_counters_keep_their_heat(void **state) {
         assert_counted(&m);
         assert_true(heatmap_get_heat(&m, 499) > heatmap_get_heat(&m, 500));
         assert_true(heatmap_get_heat(&m, 800) > heatmap_get_heat(&m, 499));
-        assert_int_equal(heatmap_warm_pages(&m, 0), 800);
-        assert_int_equal(heatmap_warm_pages(&m, 1), 700);
+        assert_int_equal(warm_pages(&m, 0), 800);
+        assert_int_equal(warm_pages(&m, 1), 700);
         heatmap_done(&m);
 }
 
