@@ -123,8 +123,7 @@ static int run_info(Ctl *ctl, const Args *args, Outcome *o) {
         _cleanup_json_ json_object *d = NULL;
         _cleanup_free_ char *path = NULL;
         json_object *cells;
-        char id[16], tracking[96] = "-", parts[48] = "", kernel_data[192];
-        uint64_t n_parts;
+        char id[16], tracking[64] = "-", kernel_data[192];
         int r;
 
         r = get_domain(ctl, args, &path, &d, o);
@@ -134,12 +133,9 @@ static int run_info(Ctl *ctl, const Args *args, Outcome *o) {
                 json_print(d, ctl->out);
                 return 0;
         }
-        n_parts = json_number(d, "TrackingParts");
-        if (n_parts > 1)
-                snprintf(parts, sizeof(parts), ", 1/%" PRIu64 " at a time", n_parts);
         if (*json_text(d, "TrackingState"))
-                snprintf(tracking, sizeof(tracking), "%s%s%s, by the %s", json_text(d, "TrackingState"),
-                         streq(json_text(d, "TrackingScope"), "slow") ? ", slow memory only" : "", parts,
+                snprintf(tracking, sizeof(tracking), "%s%s, by the %s", json_text(d, "TrackingState"),
+                         streq(json_text(d, "TrackingScope"), "slow") ? ", slow memory only" : "",
                          text_or_dash(d, "TrackingLog"));
         r = t ? table_row(t, "Name:", json_text(d, "Name")) : -ENOMEM;
         if (r >= 0)

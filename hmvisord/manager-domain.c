@@ -125,7 +125,7 @@ static void effort_duty(const Domain *d, usec_t *ret_on, usec_t *ret_off) {
         *ret_off = c->duty_off_usec;
         if (d->effort == EFFORT_FULL)
                 return;
-        if (d->effort == EFFORT_WATCH && d->n_pieces > 0 && !d->policy.trading)
+        if (d->effort == EFFORT_WATCH && d->dram_blocks != 0 && !d->policy.trading)
                 return;
         *ret_on = MAX(duty[d->effort].on, 4 * c->sample_usec);
         *ret_off = MAX(duty[d->effort].off, c->duty_off_usec);

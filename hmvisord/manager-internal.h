@@ -123,12 +123,7 @@ struct Domain {
         bool agent_connected;
         bool held;                     /* its counters are ours in this epoch */
         uint32_t samples;              /* of this epoch */
-        struct {
-                uint64_t skip; /* its bit of source_skip() */
-                Tier tier;
-                uint32_t n;    /* of its tier's, from 0 */
-        } pieces[HOTNESS_RANGES_MAX]; /* that samples can leave out; of all memory, or there are none */
-        size_t n_pieces;
+        uint64_t dram_blocks; /* bits of source_skip(): DRAM, where samples can leave all of it out */
         Resize resize;
         Swap swap;
         int pid;                       /* of QEMU; <= 0: not known */

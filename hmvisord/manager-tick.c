@@ -86,35 +86,25 @@ static uint64_t ranges_generation(const RangeFacts *ranges, size_t n) {
         return hash;
 }
 
-/* Ranges of one piece can only be left out together. */
-static void piece_add(Domain *d, uint64_t skip, Tier tier, uint32_t *n) {
-        for (size_t i = 0; i < d->n_pieces; i++)
-                if (d->pieces[i].skip == skip)
-                        return;
-        d->pieces[d->n_pieces].skip = skip;
-        d->pieces[d->n_pieces].tier = tier;
-        d->pieces[d->n_pieces++].n = n[tier]++;
-}
-
-static size_t gather_ranges(Domain *d, RangeFacts *ret, DomainFacts *facts) {
+static size_t gather_ranges(Domain *d, RangeFacts *ret, uint64_t *ret_generation) {
         const SourceRange *ranges;
-        uint32_t n_pieces[_TIER_MAX] = { 0 };
         bool can_skip = true;
         size_t n, n_facts = 0;
 
         n = source_collect(d->source, &ranges, &d->samples);
         if (!d->held)
                 d->samples = 0;
-        d->n_pieces = 0;
+        d->dram_blocks = 0;
         for (size_t i = 0; i < n; i++) {
                 const DomainCell *cell = cell_of_block(&d->info, ranges[i].block);
                 bool seen = d->samples > 0 && !source_has_skipped(d->source, &ranges[i]);
 
                 if (!cell)
                         continue;
-                can_skip = can_skip && ranges[i].skip != 0;
-                if (can_skip)
-                        piece_add(d, ranges[i].skip, cell->tier, n_pieces);
+                if (cell->tier == TIER_DRAM) {
+                        d->dram_blocks |= ranges[i].skip;
+                        can_skip = can_skip && ranges[i].skip != 0;
+                }
                 ret[n_facts++] = (RangeFacts) {
                         .gfn = ranges[i].gfn,
                         .n_pages = ranges[i].n_pages,
@@ -123,9 +113,8 @@ static size_t gather_ranges(Domain *d, RangeFacts *ret, DomainFacts *facts) {
                 };
         }
         if (!can_skip)
-                d->n_pieces = 0;
-        facts->n_pieces = can_skip ? n_pieces[TIER_SLOW] : 0;
-        facts->ranges_generation = ranges_generation(ret, n_facts);
+                d->dram_blocks = 0;
+        *ret_generation = ranges_generation(ret, n_facts);
         return n_facts;
 }
 
@@ -176,7 +165,7 @@ static DomainFacts gather_domain(DomainInput *in) {
                 return f;
         f.agent_ready = agent_link_health(d->agent) == AGENT_READY;
         f.ack = order_ack(d, &in->ack);
-        f.n_ranges = gather_ranges(d, in->ranges, &f);
+        f.n_ranges = gather_ranges(d, in->ranges, &f.ranges_generation);
         f.samples = d->samples;
         f.has_ring = tracking_has_ring(d);
         tracking_look(d);

@@ -91,11 +91,5 @@ bool tracking_has_ring(const Domain *d) {
 }
 
 uint64_t tracking_skips(const Domain *d) {
-        const Scope *scope = core_get_scope(d->manager->core, d->key);
-        uint64_t skips = 0;
-
-        for (size_t i = 0; i < d->n_pieces; i++)
-                if (!scope_has_piece(scope, d->pieces[i].tier, d->pieces[i].n))
-                        skips |= d->pieces[i].skip;
-        return skips;
+        return core_skips_dram(d->manager->core, d->key) ? d->dram_blocks : 0;
 }

@@ -375,7 +375,6 @@ int manager_find_domain(const Manager *m, const char *name, char ret_uuid[static
 
 static void view_tracking(const Domain *d, DomainView *v) {
         const HotnessStatus *s = d->source ? source_status(d->source) : NULL;
-        const Scope *scope = core_get_scope(d->manager->core, d->key);
 
         if (!s)
                 return;
@@ -383,8 +382,7 @@ static void view_tracking(const Domain *d, DomainView *v) {
                  source_health(d->source) == SOURCE_FAILED ? "failed" : hotness_state_to_string(s->state));
         snprintf(v->tracking_log, sizeof(v->tracking_log), "%s", s->ring ? "ring" : "bitmap");
         snprintf(v->tracking_scope, sizeof(v->tracking_scope), "%s",
-                 d->n_pieces > 0 && scope->slow_only ? "slow" : "all");
-        v->tracking_parts = d->n_pieces > 0 ? 1U << scope->parts_shift : 1;
+                 tracking_skips(d) != 0 ? "slow" : "all");
         v->tracking_epochs = s->epochs;
         v->tracking_dropped = s->dropped;
         v->tracking_cost_ns = s->cost_ns;

@@ -47,7 +47,6 @@ typedef struct DomainView {
         char tracking_state[16];       /* of the extension; "" when there is none */
         char tracking_log[8];          /* "ring" or "bitmap" */
         char tracking_scope[8];        /* "all", or "slow": DRAM is left out */
-        uint32_t tracking_parts;       /* that this is looked at in, in turn; 1: at once */
         uint64_t tracking_epochs, tracking_dropped, tracking_cost_ns, tracking_last_cost_ns;
         char agent_version[64], agent_kernel[128];     /* "" when the agent is not ours */
         int32_t agent_kernel_node;     /* of the guest's kernel's own data; -1: not known */

@@ -4,14 +4,11 @@
  * modelled guest that carries its orders out. What it learns is what the extension would tell by the
  * daemon's defaults: one bit per page and half second, while the log is on. As there, the log rests while an
  * order is under way, and while what tracking may cost is spent, and its first sample tells nothing. Once
- * nothing was left to move for a while, the ring rests for 12 of 16 seconds, and the bitmap leaves DRAM out;
- * and of memory that costs too much at once it looks at a part at a time.
+ * nothing was left to move for a while, the ring rests for 12 of 16 seconds, and the bitmap leaves DRAM out.
  */
 #include "guest.h"
 #include "place.h"
 
-#define PIECES 48           /* that memory is looked at in: as the extension has it */
-#define PIECES_MAX (PIECES + 2)
 #define HALVES 2            /* samples a second: SampleInterval=500ms */
 #define BALANCED_EPOCHS 10 /* as manager-domain.c: until tracking is a watch only */
 #define WATCH_ON_HALVES 8
@@ -29,8 +26,7 @@ typedef struct Self {
         Guest guest;
         bool has_ring;
         bool logging, watches;
-        bool left_out[_TIER_MAX][PIECES_MAX];
-        bool widens; /* looks at one again that was left out, and throws a sample away */
+        bool skips, widens; /* leaves DRAM out; does so no longer, and throws a sample away */
         uint64_t half;          /* half seconds since the start */
         uint64_t phase_end;     /* of the watch's on or off part */
         bool off;
@@ -110,42 +106,6 @@ static bool self_sample(Self *h, bool rests) {
         return true;
 }
 
-/* Memory as the daemon has it of an extension: in pieces, without counters where they are left out. */
-static void self_look(const Self *h, DomainFacts *facts, RangeFacts *ret) {
-        uint64_t size = h->guest.n_frames / PIECES + 1;
-        size_t n = 0;
-
-        for (Tier tier = 0; tier < _TIER_MAX; tier++) {
-                const RangeFacts *r = &h->guest.ranges[tier];
-
-                facts->n_pieces = 0;
-                for (uint64_t at = 0; at < r->n_pages; at += size, n++)
-                        ret[n] = (RangeFacts){
-                                .gfn = r->gfn + at,
-                                .n_pages = MIN(size, r->n_pages - at),
-                                .cell = r->cell,
-                                .counters = h->left_out[tier][facts->n_pieces++] ? NULL : r->counters + at,
-                        };
-        }
-        facts->n_pieces = h->has_ring ? 0 : facts->n_pieces;
-        facts->ranges = ret;
-        facts->n_ranges = n;
-}
-
-/* What is left out from now on. */
-static void self_choose(Self *h) {
-        const Scope *scope = core_get_scope(h->core, 1);
-
-        h->widens = false;
-        for (Tier tier = 0; tier < _TIER_MAX; tier++)
-                for (uint32_t i = 0; i < PIECES_MAX; i++) {
-                        bool was = h->left_out[tier][i];
-
-                        h->left_out[tier][i] = !h->has_ring && !scope_has_piece(scope, tier, i);
-                        h->widens |= was && !h->left_out[tier][i];
-                }
-}
-
 /* As the manager does, in domain_set_effort(). */
 static void self_note(Self *h, const OrderList *list) {
         DomainTotals totals = { 0 };
@@ -163,6 +123,8 @@ static void self_note(Self *h, const OrderList *list) {
                 if (h->has_ring)
                         h->logging = h->off = false;
         }
+        h->widens = h->skips && !core_skips_dram(h->core, 1);
+        h->skips = !h->has_ring && core_skips_dram(h->core, 1);
 }
 
 static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *in_dram) {
@@ -173,7 +135,6 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         unsigned first = self_sample(h, rests), sampled = first | (unsigned) self_sample(h, rests) << 1;
         Inputs in = { .policy = h->host, .n_domains = 1 };
         DomainFacts facts;
-        RangeFacts pieces[PIECES_MAX];
         OrderList list;
         int r;
 
@@ -188,7 +149,7 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         }
         guest_end_epoch(&h->guest);
         guest_facts(&h->guest, 1, &h->policy, &facts);
-        self_look(h, &facts, pieces);
+        h->guest.ranges[0].counters = h->skips ? NULL : h->guest.counters;
         facts.faults_per_sec = h->watches ? WATCH_FAULTS : FULL_FAULTS;
         facts.has_ring = h->has_ring;
         facts.samples = (unsigned) __builtin_popcount(sampled);
@@ -197,7 +158,6 @@ static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *i
         if (r < 0)
                 return r;
         self_note(h, &list);
-        self_choose(h);
         if (list.n_orders > 0)
                 guest_submit(&h->guest, &list.orders[0]);
         order_list_done(&list);

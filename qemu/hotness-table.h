@@ -20,11 +20,11 @@
  * at HOTNESS_HOLD_REST the extension may also switch dirty logging off: what
  * is written meanwhile is of no use to the daemon.
  *
- * Skip.  Bit i set: RAM block i, or piece i of a large one (skip-bit of its
- * ranges, docs/protocol.md), is left out of samples.  Its pages stay as they
- * are, and cost no faults: with the bitmap; with the ring QEMU takes what is
- * in it whatever it is, so that nothing can be left out, and no range has a
- * skip-bit.  A sample in which a block is looked at again is thrown away.
+ * Skip.  Bit i set: RAM block i (skip-bit of its ranges, docs/protocol.md) is
+ * left out of samples.  Its pages stay as they are, and cost no faults: with
+ * the bitmap; with the ring QEMU takes what is in it whatever it is, so that
+ * nothing can be left out, and no range has a skip-bit.  A sample in which a
+ * block is looked at again is thrown away.
  *
  * Lease.  The daemon changes renew at least once per lease (an argument of
  * hotness-start); the extension stops tracking by itself where it did not.
@@ -52,7 +52,7 @@ typedef struct HotnessTableHeader {
     uint32_t busy;         /* extension: a sample is being added */
     uint32_t hold;         /* daemon: 0 or HOTNESS_HOLD…: add no samples now */
     uint64_t renew;        /* daemon: changes while it is alive */
-    uint64_t skip;         /* daemon: what to leave out */
+    uint64_t skip;         /* daemon: RAM blocks to leave out */
 } HotnessTableHeader;
 
 #endif

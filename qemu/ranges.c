@@ -13,15 +13,6 @@
 /* More flat ranges than any machine has; a bound on the walk */
 #define FLAT_RANGES_MAX 8192
 
-/*
- * How many pieces large blocks are listed in, all together; so many that some
- * ranges are left for blocks that are mapped at two places.  None is smaller
- * than PIECE_LEAST, and they are whole huge pages.
- */
-#define PIECES_MOST 48
-#define PIECE_LEAST (16u << (20 - HOTNESS_PAGE_SHIFT))
-#define PIECE_STEP (2u << (20 - HOTNESS_PAGE_SHIFT))
-
 typedef struct BlockCollector {
     const QemuSymbols *q;
     RamLayout *layout;
@@ -71,44 +62,6 @@ static int block_compare(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/*
- * In pieces of one size there are no more than total / size, and one more for
- * each block, whose last piece may be smaller.
- */
-static void blocks_split(RamLayout *layout)
-{
-    RamBlock whole[RAM_BLOCKS_MAX];
-    size_t n_whole = layout->n_blocks;
-    uint64_t total = 0, size;
-
-    if (n_whole > PIECES_MOST / 2) {
-        return;
-    }
-    for (size_t i = 0; i < n_whole; i++) {
-        whole[i] = layout->blocks[i];
-        total += whole[i].n_pages;
-    }
-    size = total / (PIECES_MOST - n_whole) + 1;
-    size = (size + PIECE_STEP - 1) / PIECE_STEP * PIECE_STEP;
-    if (size < PIECE_LEAST) {
-        size = PIECE_LEAST;
-    }
-    layout->n_blocks = 0;
-    for (size_t i = 0; i < n_whole; i++) {
-        for (uint64_t at = 0; at < whole[i].n_pages; at += size) {
-            RamBlock *piece = &layout->blocks[layout->n_blocks++];
-
-            *piece = whole[i];
-            piece->first = at;
-            piece->ram_addr += at << HOTNESS_PAGE_SHIFT;
-            piece->n_pages = whole[i].n_pages - at;
-            if (piece->n_pages > size) {
-                piece->n_pages = size;
-            }
-        }
-    }
-}
-
 static RamRange *range_find(RamLayout *layout, size_t block, uint64_t delta)
 {
     for (size_t i = 0; i < layout->n_ranges; i++) {
@@ -123,26 +76,30 @@ static RamRange *range_find(RamLayout *layout, size_t block, uint64_t delta)
 }
 
 /* Here range->offset counts from the block's start */
-static int section_add_to(RamLayout *layout, size_t block,
-                          const MemoryRegionSection *section)
+static int section_add(RamLayout *layout, const MemoryRegionSection *section)
 {
-    const RamBlock *b = &layout->blocks[block];
     uint64_t page_size = 1u << HOTNESS_PAGE_SHIFT;
+    uint64_t gpa = section->offset_within_address_space;
     uint64_t first, end, delta;
     RamRange *range;
+    size_t block;
 
-    /* Of the block's first page, where all of it is mapped like this */
-    delta = section->offset_within_address_space -
-            section->offset_within_region + (b->first << HOTNESS_PAGE_SHIFT);
+    for (block = 0; block < layout->n_blocks; block++) {
+        if (layout->blocks[block].mr == section->mr) {
+            break;
+        }
+    }
+    if (block == layout->n_blocks) {
+        return 0;
+    }
     /* Whole pages inside */
+    delta = gpa - section->offset_within_region;
     first = (section->offset_within_region + page_size - 1) >>
             HOTNESS_PAGE_SHIFT;
     end = (section->offset_within_region + (uint64_t)section->size) >>
           HOTNESS_PAGE_SHIFT;
-    first = first > b->first ? first - b->first : 0;
-    end = end > b->first ? end - b->first : 0;
-    if (end > b->n_pages) {
-        end = b->n_pages;
+    if (end > layout->blocks[block].n_pages) {
+        end = layout->blocks[block].n_pages;
     }
     if (first >= end || delta % page_size) {
         return 0;
@@ -159,20 +116,6 @@ static int section_add_to(RamLayout *layout, size_t block,
     }
     /* Sections come by rising address */
     range->n_pages = end - range->offset;
-    return 0;
-}
-
-static int section_add(RamLayout *layout, const MemoryRegionSection *section)
-{
-    for (size_t block = 0; block < layout->n_blocks; block++) {
-        int r = layout->blocks[block].mr == section->mr
-                    ? section_add_to(layout, block, section)
-                    : 0;
-
-        if (r < 0) {
-            return r;
-        }
-    }
     return 0;
 }
 
@@ -237,9 +180,6 @@ int ram_layout_read(const QemuSymbols *q, RamLayout *ret)
     }
     /* QEMU lists the biggest block first; any fixed order will do */
     qsort(ret->blocks, ret->n_blocks, sizeof(RamBlock), block_compare);
-    if (!log_is_ring(q)) { /* else nothing can be left out of samples */
-        blocks_split(ret);
-    }
     r = sections_walk(q, ret);
     if (r < 0) {
         return r;

@@ -18,15 +18,10 @@
 
 enum { RAM_BLOCKS_MAX = 64, RAM_BLOCK_NAME_MAX = 256 };
 
-/*
- * A RAM block, or a piece of a large one: what a sample can leave out by
- * itself.  Counters belong to these, not to ranges: a remapped block keeps its
- * own.
- */
+/* Counters belong to blocks, not ranges: a remapped block keeps its own. */
 typedef struct RamBlock {
     char name[RAM_BLOCK_NAME_MAX];
     MemoryRegion *mr;
-    uint64_t first;    /* page of mr that it begins with */
     uint64_t ram_addr; /* in QEMU's space of RAM addresses, bytes */
     uint64_t n_pages;
     uint64_t offset;   /* index of its first counter */
@@ -37,7 +32,7 @@ typedef struct RamBlock {
  * part of the range around it, so that remapping it changes nothing here.
  */
 typedef struct RamRange {
-    size_t block; /* index in blocks */
+    size_t block;
     uint64_t gpa;
     uint64_t n_pages;
     uint64_t offset;

@@ -178,9 +178,8 @@ static bool block_sample(Sampler *s, const RamBlock *block)
     DirtyBitmapSnapshot *snap;
     bool is_sound;
 
-    snap = s->q->snapshot_and_clear_dirty(
-        block->mr, block->first << HOTNESS_PAGE_SHIFT, size,
-        DIRTY_MEMORY_MIGRATION);
+    snap = s->q->snapshot_and_clear_dirty(block->mr, 0, size,
+                                          DIRTY_MEMORY_MIGRATION);
     is_sound = snap->start <= block->ram_addr &&
                snap->end >= block->ram_addr + size &&
                snap->end - snap->start < size + (2u << 20);

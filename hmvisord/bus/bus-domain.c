@@ -205,8 +205,6 @@ static int append_stats(sd_bus_message *m, const DomainView *v) {
         if (r >= 0)
                 r = message_append_entry(m, "TrackingScope", "s", v->tracking_scope);
         if (r >= 0)
-                r = message_append_entry(m, "TrackingParts", "u", v->tracking_parts);
-        if (r >= 0)
                 r = message_append_entry(m, "Mover", "s", v->mover);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'e', "sv");
@@ -349,7 +347,6 @@ const sd_bus_vtable domain_vtable[] = {
         STATE("TrackingState", "s", property_text, tracking_state),
         STATE("TrackingLog", "s", property_text, tracking_log),
         STATE("TrackingScope", "s", property_text, tracking_scope),
-        STATE("TrackingParts", "u", NULL, tracking_parts),
         STATE("Epochs", "t", NULL, totals.epochs),
         STATE("Orders", "t", NULL, totals.orders),
         STATE("FailedOrders", "t", NULL, totals.failed_orders),
@@ -383,7 +380,7 @@ void bus_emit_domain_changed(Bus *b, const char *uuid) {
         static const char *const names[] = {
                 "Name",          "Id",          "Phase", "Reason",       "Bound",
                 "Managed",       "Policy",      "Cells", "AgentVersion", "AgentKernel", "AgentOnlinePolicy",
-                "TrackingState", "TrackingLog", "TrackingScope", "TrackingParts", "AgentKernelNode", NULL,
+                "TrackingState", "TrackingLog", "TrackingScope", "AgentKernelNode", NULL,
         };
 
         emit_changed(b, uuid, names);

@@ -319,7 +319,7 @@ static int core_tick(Core *c, const Inputs *in, OrderList *list) {
 
         core_refill(c, in);
         for (size_t i = 0; i < c->n_domains; i++) {
-                r = domain_observe(c->domains[i], &in->domains[i], in->policy.epoch_usec, c->now);
+                r = domain_observe(c->domains[i], &in->domains[i], c->now);
                 if (r < 0)
                         return r;
                 domain_plan(c->domains[i], &in->domains[i], c->now, &decisions[i]);
@@ -357,11 +357,10 @@ bool core_may_track(const Core *c, uint64_t domain) {
         return !d || tracking_is_affordable(&d->tracking);
 }
 
-const Scope *core_get_scope(const Core *c, uint64_t domain) {
-        static const Scope all;
+bool core_skips_dram(const Core *c, uint64_t domain) {
         const Domain *d = core_find(c, domain);
 
-        return d ? &d->scope : &all;
+        return d && d->scope.slow_only;
 }
 
 const Trade *core_get_trade(const Core *c) {

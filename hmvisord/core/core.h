@@ -7,7 +7,6 @@
 
 #include "core/facts.h"
 #include "core/order.h"
-#include "core/scope.h"
 #include "core/wish.h"
 
 typedef struct Core Core;
@@ -37,9 +36,8 @@ int core_get_heat(const Core *c, uint64_t domain, HeatHistogram *ret);
  * not spent. True of a domain not known. */
 bool core_may_track(const Core *c, uint64_t domain);
 
-/* What of the domain's memory samples are to look at from now on; of one not known: everything. Valid until
- * the next step. */
-const Scope *core_get_scope(const Core *c, uint64_t domain);
+/* Whether samples may leave DRAM out from now on (core/scope.h). False of a domain not known. */
+bool core_skips_dram(const Core *c, uint64_t domain);
 
 /* The market, for people and for the journal; NULL until it first stepped. Valid until the next step. */
 const Trade *core_get_trade(const Core *c);

@@ -234,16 +234,8 @@ static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_
                 d->stuck_pages = 0;
 }
 
-/* In an epoch, on average; 0: as many as there are. */
-static uint64_t affordable_faults(uint64_t faults_per_sec, usec_t epoch_usec) {
-        if (!tracking_is_limited(faults_per_sec))
-                return 0;
-        return MAX(faults_per_sec * MIN(epoch_usec, 3600 * USEC_PER_SEC) / USEC_PER_SEC, UINT64_C(1));
-}
-
-int domain_observe(Domain *d, const DomainFacts *facts, usec_t epoch_usec, usec_t now) {
+int domain_observe(Domain *d, const DomainFacts *facts, usec_t now) {
         HeatLook look = { 0 };
-        uint64_t faults;
         int r = 0;
 
         d->sampled = false;
@@ -265,11 +257,8 @@ int domain_observe(Domain *d, const DomainFacts *facts, usec_t epoch_usec, usec_
                         d->epochs_since = 0;
                 }
         }
-        faults = tracking_faults(look.sightings, facts->has_ring);
-        tracking_step(&d->tracking, facts->faults_per_sec, faults, d->sampled ? &look : NULL, now);
-        if (d->sampled)
-                scope_look(&d->scope, faults, affordable_faults(facts->faults_per_sec, epoch_usec),
-                           facts->n_pieces);
+        tracking_step(&d->tracking, facts->faults_per_sec, tracking_faults(look.sightings, facts->has_ring),
+                      d->sampled ? &look : NULL, now);
 
         if (d->state != DOMAIN_BUSY)
                 return 0;
@@ -398,11 +387,11 @@ void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret)
                         decision.verdict = VERDICT_LEARNING;
                 } else if (d->wants)
                         decision.verdict = VERDICT_RATE_CAPPED; /* until it is granted bytes */
-                scope_plan(&d->scope, decision.verdict != VERDICT_BALANCED, d->plan.slow_heat,
+                scope_step(&d->scope, decision.verdict != VERDICT_BALANCED, d->plan.slow_heat,
                            d->plan.total_heat, now);
         }
         if (!facts->policy.managed || facts->policy.trading)
-                scope_widen(&d->scope); /* what DRAM is worth to who trades, its heat tells */
+                d->scope = (Scope){ 0 }; /* what DRAM is worth to who trades, its heat tells */
         if (domain_wants_room(d, facts, decision.verdict, now)) {
                 d->wants = true;
                 d->plan = (Plan){ .pages = d->room_pages };

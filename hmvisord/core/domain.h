@@ -78,7 +78,7 @@ bool domain_state_may_become(DomainState from, DomainState to);
 
 /* Takes the facts of this tick in: ranges, counters, acknowledgement, the passing of time. Returns 0 or
  * -ENOMEM. */
-int domain_observe(Domain *d, const DomainFacts *facts, usec_t epoch_usec, usec_t now);
+int domain_observe(Domain *d, const DomainFacts *facts, usec_t now);
 
 /* Decides whether the domain wants an order (then d->wants, and d->plan says how large), and fills ret with
  * the verdict so far. */

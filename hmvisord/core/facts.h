@@ -93,7 +93,6 @@ typedef struct DomainFacts {
         size_t n_ranges;
         uint64_t faults_per_sec; /* that tracking may cost the guest; 0: as many as there are */
         bool has_ring;       /* writes are logged by a dirty ring, which QEMU empties by itself, too */
-        uint32_t n_pieces;   /* that samples can leave out, each by itself, of its slow memory */
         uint32_t samples;    /* samples behind the counters of this epoch; 0: none */
         const AckFacts *ack; /* news of the order under way, or NULL */
         const MarketFacts *market; /* NULL: it takes no part */

@@ -103,7 +103,6 @@ int manager_new(sd_event *event, Conf *conf, Manager **ret) {
         snprintf(v->tracking_state, sizeof(v->tracking_state), "tracking");
         snprintf(v->tracking_log, sizeof(v->tracking_log), "bitmap");
         snprintf(v->tracking_scope, sizeof(v->tracking_scope), "slow");
-        v->tracking_parts = 4;
         snprintf(v->mover, sizeof(v->mover), "damon");
         snprintf(v->agent_version, sizeof(v->agent_version), "0.1.0");
         snprintf(v->agent_kernel, sizeof(v->agent_kernel), "6.12.0");
