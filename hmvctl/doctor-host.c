@@ -5,11 +5,9 @@
  */
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/kvm.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/wait.h>
@@ -20,12 +18,12 @@
 #define PROGRAM_MSEC 5000
 #define VERSION(major, minor) ((major) * 1000U + (minor))
 
-/* The floors that README.md states; of the kernel, the first one with a dirty ring on x86. The extension
- * knows no QEMU from CEILING on. */
+/* The floors that README.md states; of the kernel, the first one whose dirty log need not protect all memory
+ * when it starts (KVM_DIRTY_LOG_INITIALLY_SET). The extension knows no QEMU from CEILING on. */
 #define LIBVIRT_FLOOR VERSION(10, 1)
 #define QEMU_FLOOR VERSION(10, 0)
 #define QEMU_CEILING VERSION(12, 0)
-#define KERNEL_FLOOR VERSION(5, 11)
+#define KERNEL_FLOOR VERSION(5, 7)
 
 /* A configuration file of hmvisor-qemu; the folder is read by libvirt's own rules for QEMU. */
 #define APPARMOR_RULES "/etc/apparmor.d/abstractions/libvirt-qemu.d/hmvisor"
@@ -176,48 +174,31 @@ static void check_extension(const Place *p) {
 
 /* ---- the kernel ---- */
 
-static void check_kernel(const Place *p, bool *ret_ring) {
+static void check_kernel(const Place *p) {
         char text[128];
         int r = line_read(p, "/proc/sys/kernel/osrelease", text, sizeof(text));
         unsigned version = r < 0 ? 0 : version_of(text);
 
-        *ret_ring = version >= KERNEL_FLOOR;
         if (r < 0)
                 finding_add(p->findings, FINDING_WARNING, "kernel", NULL, "its version cannot be read: %s",
                             strerror(-r));
-        else if (!*ret_ring)
-                finding_add(p->findings, FINDING_WARNING, "kernel", "boot a kernel from 5.11 on",
-                            "Linux %s has no dirty ring: writes are tracked by the bitmap",
+        else if (version < KERNEL_FLOOR)
+                finding_add(p->findings, FINDING_WARNING, "kernel", "boot a kernel from 5.7 on",
+                            "Linux %s write-protects all of a guest's memory whenever tracking begins",
                             text);
         else
                 finding_add(p->findings, FINDING_OK, "kernel", NULL, "Linux %s", text);
 }
 
-static void check_kvm(const Place *p, bool kernel_has_ring) {
-        _cleanup_close_ int fd = -EBADF;
+static void check_kvm(const Place *p) {
         char full[PATH_MAX];
-        int size;
 
-        if (!path_of(p, full, "/dev/kvm") || access(full, F_OK) < 0) {
+        if (!path_of(p, full, "/dev/kvm") || access(full, F_OK) < 0)
                 finding_add(p->findings, FINDING_PROBLEM, "kvm",
                             "load kvm_intel or kvm_amd, and switch virtualization on in the firmware",
                             "there is no /dev/kvm: guests would be emulated");
-                return;
-        }
-        finding_add(p->findings, FINDING_OK, "kvm", NULL, "/dev/kvm is there");
-        fd = open(full, O_RDWR | O_CLOEXEC | O_NONBLOCK);
-        size = fd < 0 ? -1 : ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_DIRTY_LOG_RING);
-        if (size == 0)
-                finding_add(p->findings, FINDING_WARNING, "dirty ring",
-                            "boot a kernel from 5.11 on, on x86-64",
-                            "KVM has none: writes are tracked by the bitmap");
-        else if (size > 0)
-                finding_add(p->findings, FINDING_OK, "dirty ring", NULL,
-                            "KVM has one, of %d entries at most", size / (int) sizeof(struct kvm_dirty_gfn));
-        else if (kernel_has_ring)   /* not ours to open */
-                finding_add(p->findings, FINDING_OK, "dirty ring", NULL,
-                            "the kernel is new enough for one (KVM itself was not asked: %s)",
-                            strerror(errno));
+        else
+                finding_add(p->findings, FINDING_OK, "kvm", NULL, "/dev/kvm is there");
 }
 
 /* The kernel's own demotion goes by tiers alone: Documentation/ABI/testing/sysfs-kernel-mm-numa says that it
@@ -311,10 +292,9 @@ static void check_state(const Place *p) {
 
 void doctor_check_host(Findings *f, const char *root, bool nodes) {
         Place p = { .findings = f, .root = root };
-        bool ring;
 
-        check_kernel(&p, &ring);
-        check_kvm(&p, ring);
+        check_kernel(&p);
+        check_kvm(&p);
         check_libvirt(&p);
         check_qemu(&p);
         check_extension(&p);

@@ -75,7 +75,6 @@ static int conf_default(Conf *ret) {
                 /* Long enough for a restart of the daemon, short enough that a dead one costs the guests
                    little. */
                 .lease_usec = 30 * USEC_PER_SEC,
-                .dirty_ring_size = 4096,
                 .log_level = LOG_INFO,
                 .extension_path = strdup(HMV_EXTENSION_PATH),
                 .journal_path = strdup(HMV_MARKET_JOURNAL),

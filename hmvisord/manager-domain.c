@@ -394,7 +394,8 @@ static const char *find_note(const Domain *d) {
         if (domain_is_dry(d) && d->policy.managed)
                 return "dry run: orders are decided and explained, and not carried out";
         if (s && s->ring && d->manager->conf->dirty_ring_size == 0)
-                return "tracked by its dirty ring; unbind and bind it again to be rid of it";
+                return "tracked by its dirty ring, at more cost than by the bitmap; unbind and bind it "
+                       "again to be rid of it";
         if (s && !s->ring && d->manager->conf->dirty_ring_size > 0)
                 return d->info.has_dirty_ring
                                ? "tracked by the dirty bitmap: the host's kernel has no dirty ring"

@@ -76,11 +76,11 @@ static int self_start_log(const PlaceSetup *s, bool has_ring, uint8_t *in_dram, 
 }
 
 static int self_start(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
-        return self_start_log(s, true, in_dram, ret_state);
+        return self_start_log(s, false, in_dram, ret_state);
 }
 
-static int self_start_bitmap(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
-        return self_start_log(s, false, in_dram, ret_state);
+static int self_start_ring(const PlaceSetup *s, uint8_t *in_dram, void **ret_state) {
+        return self_start_log(s, true, in_dram, ret_state);
 }
 
 /* One half second of the extension. Returns whether its sample counts. */
@@ -172,9 +172,9 @@ const Competitor place_hmvisor = {
         .done = self_done,
 };
 
-const Competitor place_hmvisor_bitmap = {
-        .name = "hmvisor-bitmap",
-        .start = self_start_bitmap,
+const Competitor place_hmvisor_ring = {
+        .name = "hmvisor-ring",
+        .start = self_start_ring,
         .step = self_step,
         .done = self_done,
 };

@@ -204,7 +204,7 @@ static int contest_check(const Contest *c, Outcome *o) {
 
 int contest_run(const Trace *trace, uint32_t dram_permyriad, uint64_t seed, Contest *ret, Outcome *o) {
         static const Competitor *const all[] = { &place_static, &place_interleave, &place_cmq,
-                                                 &place_hmvisor, &place_hmvisor_bitmap, &place_oracle,
+                                                 &place_hmvisor, &place_hmvisor_ring, &place_oracle,
                                                  &place_windows, &place_worst };
         Contest c = { .setup = { .trace = trace, .seed = seed } };
         const PlaceResult *as_static, *oracle;

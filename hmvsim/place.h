@@ -26,7 +26,7 @@ typedef struct Competitor {
 } Competitor;
 
 extern const Competitor place_static, place_interleave, place_oracle, place_windows, place_worst;
-extern const Competitor place_hmvisor, place_hmvisor_bitmap, place_cmq;
+extern const Competitor place_hmvisor, place_hmvisor_ring, place_cmq;
 
 /* Stores in a page's favour before it counts as useful that it was moved: in so many different seconds. */
 #define USEFUL_SECONDS 2

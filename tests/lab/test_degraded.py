@@ -69,13 +69,23 @@ def no_agent():
     degraded_for("agent")
 
 
-def no_ring():
-    """Without the dirty ring it works on the bitmap, and says so"""
-    restart_with("-e '/<dirty-ring/d' -e 's| systemd.mask=[^ <]*||g'")
+def dram_left_out():
+    """A guest without anything to move has its DRAM left out of samples"""
+    restart_with("-e 's| systemd.mask=[^ <]*||g'")
     wait_for("observed or managed", 240, lambda: info()["Phase"] in ("observing", "managed"))
     equal(info()["TrackingLog"], "bitmap", "log")
     hmvctl("manage", NAME, "--live")
     wait_for("DRAM left out of samples, as there is nothing to move", 900, lambda: info()["TrackingScope"] == "slow")
+
+
+def with_a_ring():
+    """With a dirty ring of its own it works on that, looks at all, and says what the bitmap has over it"""
+    restart_with("-e \"s|</features>|<kvm><dirty-ring state='on' size='4096'/></kvm></features>|\"")
+    wait_for("observed or managed", 240, lambda: info()["Phase"] in ("observing", "managed"))
+    equal(info()["TrackingLog"], "ring", "log")
+    matches("bitmap", info()["Reason"], "reason")
+    wait_for("samples", 240, lambda: info()["TrackingEpochs"] > 0)
+    equal(info()["TrackingScope"], "all", "scope")
 
 
 def removed():
@@ -87,4 +97,4 @@ def removed():
 
 if __name__ == "__main__":
     lab("up", timeout=3600)
-    sys.exit(main([garbage_agent, agent_gone_and_back, no_extension, no_agent, no_ring, removed]))
+    sys.exit(main([garbage_agent, agent_gone_and_back, no_extension, no_agent, dram_left_out, with_a_ring, removed]))
