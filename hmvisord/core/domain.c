@@ -26,6 +26,7 @@ Domain *domain_free(Domain *d) {
         if (!d)
                 return NULL;
         heatmap_done(&d->heatmap);
+        payoff_done(&d->payoff);
         order_done(&d->under_way);
         free(d);
         return NULL;
@@ -114,8 +115,8 @@ static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pa
  * be cold: a page that was skipped shows by its next writes. Frames that were demoted from most likely hold
  * the promoted pages: they get these pages' heat, and cool down if that was wrong. Where most of them were
  * skipped, that is wrong of most: as much heat as that leaves then is spread over all, or a few such orders
- * would make all of DRAM look too warm to be displaced. */
-static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
+ * would make all of DRAM look too warm to be displaced. Returns 0 or -ENOMEM. */
+static int domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
         const Order *o = &d->under_way;
         uint64_t tried = ack->promoted_pages + ack->demoted_pages, next, heat;
 
@@ -132,6 +133,8 @@ static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
                                    ack->promoted_pages > 0 ? (unsigned) heat : HEAT_VALUES);
         if (next > 0)
                 d->demote_from = next;
+        return payoff_begin(&d->payoff, &o->demote, tried, MIN(ack->promoted_pages, ack->demoted_pages),
+                            (uint32_t) heat);
 }
 
 /* Cold DRAM pages that were asked for and gave no room: the kernel's own, free ones that it keeps in
@@ -181,7 +184,8 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
                 d->backoff = 0;
 
         d->lack_pages = ack_lack_pages(ack, d->lack_pages);
-        domain_move_heat(d, ack, lost);
+        if (domain_move_heat(d, ack, lost) < 0)
+                r = -ENOMEM;
         order_done(&d->under_way);
         domain_settle(d, policy);
         return r;
@@ -224,6 +228,7 @@ static bool epochs_pass(uint64_t *left, uint64_t n_epochs) {
  * may be able to by now, whether it is watched or not. */
 static void domain_pass_epoch(Domain *d, const DomainPolicy *policy, uint64_t n_epochs) {
         d->totals.epochs++;
+        payoff_pass_epoch(&d->payoff);
         if (d->state == DOMAIN_WARMING && d->totals.epochs >= policy->warmup_epochs)
                 domain_set_state(d, DOMAIN_READY);
         if (d->state == DOMAIN_SETTLING && epochs_pass(&d->epochs_left, n_epochs))
@@ -352,7 +357,7 @@ static bool domain_wants_room(Domain *d, const DomainFacts *facts, Verdict verdi
         const CellFacts *dram = facts->cells;
         int slot = heatmap_find_slot(&d->heatmap, d->question.dram_cell);
         uint64_t free_pages;
-        bool can = verdict == VERDICT_BALANCED || verdict == VERDICT_SETTLING ||
+        bool can = verdict_is_rest(verdict) || verdict == VERDICT_SETTLING ||
                    (verdict == VERDICT_NO_SAMPLES && facts->agent_ready &&
                     (d->state == DOMAIN_READY || d->state == DOMAIN_SETTLING));
 
@@ -382,12 +387,16 @@ void domain_plan(Domain *d, const DomainFacts *facts, usec_t now, Decision *ret)
                 decision.hot_dram_pages = d->plan.hot_dram_pages;
                 decision.cold_dram_pages = d->plan.cold_dram_pages;
                 d->wants = d->plan.pages >= domain_min_order_pages(d, &facts->policy);
-                if (d->wants && domain_learns(d)) {
+                payoff_judge(&d->payoff, &d->heatmap, facts->samples, d->wants, now);
+                if (d->wants && payoff_pauses(&d->payoff, d->plan.pages, now)) {
+                        d->wants = false;
+                        decision.verdict = VERDICT_VAIN;
+                } else if (d->wants && domain_learns(d)) {
                         d->wants = false;
                         decision.verdict = VERDICT_LEARNING;
                 } else if (d->wants)
                         decision.verdict = VERDICT_RATE_CAPPED; /* until it is granted bytes */
-                scope_step(&d->scope, decision.verdict != VERDICT_BALANCED, d->plan.slow_heat,
+                scope_step(&d->scope, !verdict_is_rest(decision.verdict), d->plan.slow_heat,
                            d->plan.total_heat, now);
         }
         if (!facts->policy.managed || facts->policy.trading)

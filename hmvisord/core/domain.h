@@ -8,6 +8,7 @@
 
 #include "core/core.h"
 #include "core/pacer.h"
+#include "core/payoff.h"
 #include "core/planner.h"
 #include "core/room.h"
 #include "core/scope.h"
@@ -44,6 +45,7 @@ typedef struct Domain {
         TrackingBudget tracking;
         Scope scope;
         RoomAccount room;
+        Payoff payoff;
         DomainTotals totals;
         Decision decision; /* the last one; verdict _VERDICT_MAX: none yet */
 

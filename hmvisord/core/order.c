@@ -14,7 +14,7 @@ const char *verdict_to_string(Verdict v) {
                 [VERDICT_NO_AGENT] = "no-agent",       [VERDICT_BUSY] = "busy",
                 [VERDICT_SETTLING] = "settling",       [VERDICT_BALANCED] = "balanced",
                 [VERDICT_RATE_CAPPED] = "rate-capped", [VERDICT_NO_TIERS] = "no-tiers",
-                [VERDICT_LEARNING] = "learning",
+                [VERDICT_LEARNING] = "learning",       [VERDICT_VAIN] = "vain",
         };
 
         return (unsigned) v < _VERDICT_MAX ? names[v] : "unknown";
@@ -46,6 +46,11 @@ int decision_describe(const Decision *d, char *buf, size_t size) {
                                 " and above), too few of them hotter than the DRAM pages that they would "
                                 "displace (%" PRIu64 " hot, %" PRIu64 " cold)",
                                 d->hot_slow_pages, d->threshold, d->hot_dram_pages, d->cold_dram_pages);
+        case VERDICT_VAIN:
+                return snprintf(buf, size,
+                                "promoted nothing for a while: of what the last orders promoted next to "
+                                "nothing was written again (%" PRIu64 " pages on slow memory are hot)",
+                                d->hot_slow_pages);
         case VERDICT_RATE_CAPPED:
                 return snprintf(buf, size,
                                 "promoted nothing yet: the migration rate cap is used up (%" PRIu64
@@ -93,7 +98,7 @@ void decision_note_balance(const Decision *d, usec_t *since, Decision *then) {
             d->verdict == VERDICT_LEARNING || d->verdict == VERDICT_NO_SAMPLES ||
             (d->order > 0 && d->promote_pages == 0))
                 return;
-        if (d->verdict != VERDICT_BALANCED && (d->verdict != VERDICT_ORDERED || d->promote_pages > little))
+        if (!verdict_is_rest(d->verdict) && (d->verdict != VERDICT_ORDERED || d->promote_pages > little))
                 *since = 0;
         else if (*since == 0 || d->hot_slow_pages > then->hot_slow_pages + little) {
                 *since = d->when;

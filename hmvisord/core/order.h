@@ -48,6 +48,7 @@ typedef enum Verdict {
         VERDICT_SETTLING,    /* just after an order */
         VERDICT_LEARNING,    /* tracking, which an order would end, goes on first */
         VERDICT_BALANCED,    /* nothing hot outside DRAM that is worth its move */
+        VERDICT_VAIN,        /* next to nothing of what the last orders promoted was written again */
         VERDICT_RATE_CAPPED, /* candidates wait for the rate cap */
         VERDICT_NO_TIERS,    /* no DRAM cell or no slow cell */
         _VERDICT_MAX,
@@ -77,6 +78,11 @@ typedef struct OrderList {
         int *command_results; /* of each command: 0, -ENOENT (no account), -EINVAL (no whole lots), -ERANGE
                                * (its bounds do not allow it), -EOPNOTSUPP (no market); NULL: no commands */
 } OrderList;
+
+/* Whether there is nothing to be moved for now. */
+static inline bool verdict_is_rest(Verdict v) {
+        return v == VERDICT_BALANCED || v == VERDICT_VAIN;
+}
 
 const char *verdict_to_string(Verdict v); /* "ordered", "warming-up", ... */
 /* One line for people, with figures: "promoted nothing: 312 hot pages on slow memory, fewer than ..." */

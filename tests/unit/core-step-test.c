@@ -36,6 +36,7 @@ static void test_life_of_an_order(void **state) {
         assert_int_equal(h.cells[0].pages[0], DRAM - HOT); /* heat follows the pages to where others left */
         assert_int_equal(h.cells[1].pages[0], SLOW);
         assert_int_equal(g->decision.verdict, VERDICT_SETTLING);
+        memset(g->counters, 10, HOT); /* they are written on */
         memset(g->counters + DRAM + 4000, 10,
                HOT); /* new hot pages: not before two whole epochs have passed */
         step(g);
