@@ -21,7 +21,6 @@
         X(NO_TIER, "NoTier", 8, "the host has no slow (or no DRAM) tier")                              \
         X(NO_ROOM, "NoRoom", 9, "the sizes do not fit the tier or the domain")                         \
         X(NO_EXTENSION, "NoExtension", 10, "the domain's QEMU does not have the extension loaded")     \
-        X(NO_DIRTY_RING, "NoDirtyRing", 11, "the kernel or the domain has no dirty ring")              \
         X(NO_AGENT, "NoAgent", 12, "the guest's agent does not answer, or is not ours")                \
         X(MISPLACED, "Misplaced", 13, "verify found memory outside its tier's nodes")                  \
         X(NO_LIBVIRT, "NoLibvirt", 14, "libvirt cannot be reached")                                    \
