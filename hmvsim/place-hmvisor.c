@@ -110,7 +110,7 @@ static bool self_sample(Self *h, bool rests) {
 static void self_note(Self *h, const OrderList *list) {
         DomainTotals totals = { 0 };
         usec_t since = h->balanced_since;
-        bool watches;
+        bool watches, skips;
 
         for (size_t i = 0; i < list->n_decisions; i++)
                 decision_note_balance(&list->decisions[i], &h->balanced_since, &h->balanced);
@@ -123,8 +123,9 @@ static void self_note(Self *h, const OrderList *list) {
                 if (h->has_ring)
                         h->logging = h->off = false;
         }
-        h->widens = h->skips && !core_skips_dram(h->core, 1);
-        h->skips = !h->has_ring && core_skips_dram(h->core, 1);
+        skips = !h->has_ring && core_skips_dram(h->core, 1);
+        h->widens = h->skips && !skips;
+        h->skips = skips;
 }
 
 static int self_step(const PlaceSetup *s, void *state, size_t second, uint8_t *in_dram) {

@@ -115,9 +115,10 @@ static uint64_t list_front_set_heat(Heatmap *m, const PageList *l, uint64_t n_pa
  * be cold: a page that was skipped shows by its next writes. Frames that were demoted from most likely hold
  * the promoted pages: they get these pages' heat, and cool down if that was wrong. Where most of them were
  * skipped, that is wrong of most: as much heat as that leaves then is spread over all, or a few such orders
- * would make all of DRAM look too warm to be displaced. Returns 0 or -ENOMEM. */
-static int domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
-        const Order *o = &d->under_way;
+ * would make all of DRAM look too warm to be displaced. Whether they are written again tells whether the
+ * order paid. */
+static void domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
+        Order *o = &d->under_way;
         uint64_t tried = ack->promoted_pages + ack->demoted_pages, next, heat;
 
         for (size_t i = 0; i < _SKIP_MAX; i++)
@@ -133,8 +134,8 @@ static int domain_move_heat(Domain *d, const AckFacts *ack, bool lost) {
                                    ack->promoted_pages > 0 ? (unsigned) heat : HEAT_VALUES);
         if (next > 0)
                 d->demote_from = next;
-        return payoff_begin(&d->payoff, &o->demote, tried, MIN(ack->promoted_pages, ack->demoted_pages),
-                            (uint32_t) heat);
+        payoff_begin(&d->payoff, &o->demote, tried, MIN(ack->promoted_pages, ack->demoted_pages),
+                     (uint32_t) heat);
 }
 
 /* Cold DRAM pages that were asked for and gave no room: the kernel's own, free ones that it keeps in
@@ -184,8 +185,7 @@ static int domain_end_order(Domain *d, const DomainPolicy *policy, const AckFact
                 d->backoff = 0;
 
         d->lack_pages = ack_lack_pages(ack, d->lack_pages);
-        if (domain_move_heat(d, ack, lost) < 0)
-                r = -ENOMEM;
+        domain_move_heat(d, ack, lost);
         order_done(&d->under_way);
         domain_settle(d, policy);
         return r;

@@ -155,6 +155,12 @@ uint32_t heat_of_one_sighting(uint32_t samples) {
         return (255 / samples_bound(samples) + HEAT_MEMORY - 1) / HEAT_MEMORY;
 }
 
+uint32_t heat_after_rest(uint32_t heat, unsigned epochs) {
+        while (epochs-- > 0 && heat > HEAT_TAIL)
+                heat = heat * (HEAT_MEMORY - 1) / HEAT_MEMORY; /* as chunk_update() has it */
+        return heat;
+}
+
 /* As wide as every machine has it; the compiler knows how to make it of smaller ones. */
 typedef uint64_t Vector __attribute__((vector_size(16), aligned(1), may_alias));
 typedef struct Chunk {

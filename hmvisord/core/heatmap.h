@@ -77,6 +77,9 @@ int heatmap_get_heat(const Heatmap *m, uint64_t gfn);
 /* What a frame has after it was seen in a single sample, of so many per epoch. */
 uint32_t heat_of_one_sighting(uint32_t samples);
 
+/* What is left of a heat, at most, where a frame is not written for so many epochs. */
+uint32_t heat_after_rest(uint32_t heat, unsigned epochs);
+
 /* Band of a heat: 0 is heat 0, band i >= 1 holds [2^(i-1), 2^i). */
 static inline unsigned heat_band(unsigned heat) {
         return heat ? 32U - (unsigned) __builtin_clz(heat) : 0;

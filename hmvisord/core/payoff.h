@@ -19,9 +19,8 @@
 
 /* All zero is a new account. */
 typedef struct Payoff {
-        PageRange
-                *frames; /* that most likely hold what the last order promoted; owned, NULL: none to judge */
-        size_t n_frames;
+        PageList frames;   /* whose front most likely holds what the last order promoted; owned; or empty */
+        uint64_t n_frames; /* of that front */
         uint64_t promoted; /* that they hold */
         uint32_t heat;     /* that they were given */
         unsigned epochs;   /* with samples, since then */
@@ -35,8 +34,8 @@ typedef struct Payoff {
 void payoff_done(Payoff *p);
 
 /* An order has ended: so many pages were promoted, to the first n_frames of l, or to free frames, which
- * nobody knows; the frames of l now have this heat. Takes a copy. Returns 0 or -ENOMEM. */
-int payoff_begin(Payoff *p, const PageList *l, uint64_t n_frames, uint64_t promoted, uint32_t heat);
+ * nobody knows; the frames of l now have this heat. Takes what l holds, if there is anything to judge. */
+void payoff_begin(Payoff *p, PageList *l, uint64_t n_frames, uint64_t promoted, uint32_t heat);
 
 /* An epoch had samples, of these frames too. */
 void payoff_pass_epoch(Payoff *p);

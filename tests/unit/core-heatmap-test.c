@@ -223,6 +223,28 @@ static void test_bar(void **state) {
         heatmap_done(&m);
 }
 
+/* What is left of any heat is what updates leave of it, and below the tail never less. */
+static void test_rest(void **state) {
+        uint8_t unwritten[HEAT_VALUES] = { 0 };
+        RangeFacts r = { .gfn = 0, .n_pages = HEAT_VALUES, .cell = 0, .counters = unwritten };
+        Heatmap m = { 0 };
+
+        (void) state;
+        assert_int_equal(heatmap_set_ranges(&m, &r, 1), 0);
+        for (unsigned heat = 0; heat < HEAT_VALUES; heat++)
+                heatmap_set_heat(&m, heat, 1, (uint8_t) heat);
+        for (unsigned epochs = 1; epochs <= 40; epochs++) {
+                heatmap_update(&m, &r, 2);
+                for (unsigned heat = 0; heat < HEAT_VALUES; heat++) {
+                        unsigned left = heat_after_rest(heat, epochs),
+                                 is = (unsigned) heatmap_get_heat(&m, heat);
+
+                        assert_true(left > HEAT_TAIL ? is == left : is <= left);
+                }
+        }
+        heatmap_done(&m);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_heat_is_the_share_of_samples),
@@ -232,6 +254,7 @@ int main(void) {
                 cmocka_unit_test(test_ranges_change),
                 cmocka_unit_test(test_range_that_stays_is_handed_over),
                 cmocka_unit_test(test_bar),
+                cmocka_unit_test(test_rest),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
