@@ -16,6 +16,7 @@
 #include "config.h"
 #include "execute.h"
 #include "frame.h"
+#include "hearing.h"
 #include "passthrough.h"
 
 #define CHANNEL_DEFAULT "/dev/virtio-ports/org.qemu.guest_agent.0"
@@ -26,6 +27,7 @@ typedef struct Agent {
         Channel channel;
         Passthrough stock;
         Frame frame;
+        Hearing hearing;
         Commands commands;
         bool last_to_stock; /* the last request went there: so does the rest of its line */
         Stream late; /* our answers that wait for the end of a line of the stock agent's (no descriptor) */
@@ -42,10 +44,15 @@ static void late_append(Agent *a, const char *line) {
         a->late.out_len += n;
 }
 
+static void say(Agent *a, const char *bytes, size_t n) {
+        hearing_said(&a->hearing);
+        channel_write(&a->channel, bytes, n, now_usec());
+}
+
 static void late_release(Agent *a) {
         if (a->late.out_len == 0 || a->stock.mid_line)
                 return;
-        channel_write(&a->channel, a->late.out, a->late.out_len, now_usec());
+        say(a, a->late.out, a->late.out_len);
         stream_clear(&a->late);
 }
 
@@ -56,15 +63,24 @@ static void answer(Agent *a, char *line) {
         if (a->stock.mid_line)
                 late_append(a, line);
         else
-                channel_write(&a->channel, line, strlen(line), now_usec());
+                say(a, line, strlen(line));
         free(line);
 }
 
 static void stock_says(void *userdata, const char *bytes, size_t n) {
         Agent *a = userdata;
 
-        channel_write(&a->channel, bytes, n, now_usec());
+        say(a, bytes, n);
         late_release(a);
+}
+
+/* The next host starts afresh. */
+static void host_forget(Agent *a) {
+        frame_done(&a->frame);
+        passthrough_forget(&a->stock);
+        stream_clear(&a->late);
+        a->last_to_stock = false;
+        a->hearing = (Hearing) {};
 }
 
 static void request_take(Agent *a, usec_t now) {
@@ -72,6 +88,7 @@ static void request_take(Agent *a, usec_t now) {
         int kind = commands_handle(&a->commands, a->frame.data, a->frame.len, now, &reply);
 
         a->last_to_stock = false;
+        hearing_asked(&a->hearing, kind == COMMAND_SYNC, now);
         if (kind == COMMAND_OURS)
                 answer(a, reply);
         else if (kind < 0)
@@ -134,13 +151,16 @@ static void channel_dispatch(Agent *a, short revents, usec_t now) {
         if (!stream_is_open(&a->channel.stream) || !(revents & (POLLIN | POLLHUP | POLLERR)))
                 return;
         n = channel_read(&a->channel, buf, sizeof(buf), now);
-        if (n == -ENOTCONN) { /* the next host starts afresh */
-                frame_done(&a->frame);
-                passthrough_forget(&a->stock);
-                stream_clear(&a->late);
-                a->last_to_stock = false;
-        } else if (n > 0)
+        if (n == -ENOTCONN)
+                host_forget(a);
+        else if (n > 0)
                 bytes_take(a, buf, (size_t) n, now);
+        if (hearing_is_lost(&a->hearing)) {
+                log_notice("The host has not heard %u answers to guest-sync: opening channel \"%s\" again.",
+                           a->hearing.unheard, a->channel.path);
+                channel_reopen(&a->channel, now);
+                host_forget(a);
+        }
 }
 
 static int loop_run(Agent *a, int signals) {

@@ -121,3 +121,7 @@ void channel_write(Channel *c, const char *bytes, size_t n, usec_t now) {
 void channel_flush(Channel *c, usec_t now) {
         channel_wrote(c, stream_flush(&c->stream), now);
 }
+
+void channel_reopen(Channel *c, usec_t now) {
+        channel_lost(c, false, now);
+}

@@ -30,3 +30,6 @@ usec_t channel_poll(const Channel *c, bool want_input, struct pollfd *ret);
 ssize_t channel_read(Channel *c, char *buf, size_t size, usec_t now);
 void channel_write(Channel *c, const char *bytes, size_t n, usec_t now);
 void channel_flush(Channel *c, usec_t now);
+
+/* Closes it, which the host sees, and opens it again soon. */
+void channel_reopen(Channel *c, usec_t now);

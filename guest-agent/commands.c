@@ -425,7 +425,8 @@ int commands_handle(Commands *c, const char *request, size_t n, usec_t now, char
         json_object *execute;
 
         if (!ours && !info)
-                return COMMAND_FOREIGN;
+                return memmem(request, n, "guest-sync", strlen("guest-sync")) ? COMMAND_SYNC
+                                                                              : COMMAND_FOREIGN;
         o = text_parse(request, n, true, &error);
         if (!json_object_is_type(o, json_type_object) ||
             !json_object_object_get_ex(o, "execute", &execute) ||

@@ -22,6 +22,7 @@ typedef enum CommandKind {
         COMMAND_OURS,    /* *ret_reply is the answer, one line */
         COMMAND_FOREIGN, /* for the stock agent */
         COMMAND_INFO,    /* the same, and its answer goes through commands_edit_info() */
+        COMMAND_SYNC,    /* the same, by which the host finds out whether it is answered */
 } CommandKind;
 
 /* Returns a CommandKind or -ENOMEM. */

@@ -135,6 +135,21 @@ class Passthrough(AgentCase):
         self.stock_listen()
         self.connect()
 
+    def test_channel_is_opened_again_for_a_host_that_hears_nothing(self):
+        self.stock.close()
+        self.stock = None
+        self.assertEqual(self.ask('guest-ping'), {'return': {}})
+        for i in range(3):
+            self.assertEqual(self.ask('guest-sync', id=i), {'return': i})
+            time.sleep(4)
+        self.host.send('{"execute":"guest-sync","arguments":{"id":4}}\n')
+        with self.assertRaises(EOFError):
+            while True:
+                self.host.line()
+        self.host.accept()
+        self.assertEqual(self.ask('guest-sync', id=5), {'return': 5})
+        self.assertEqual(self.ask('guest-ping'), {'return': {}})
+
     def test_unknown_command_of_ours_is_the_stock_agents(self):
         self.connect()
         self.host.send('{"execute":"__org.hmvisor_no-such"}\n')

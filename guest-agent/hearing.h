@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later
+ *
+ * Whether the host hears the guest. After a hang-up while the host was not reading, QEMU (10.0 at least) may
+ * hold a virtio port's output back for ever: requests come in, answers go nowhere, until the guest closes
+ * the port. libvirt then asks guest-sync again and again and never goes on to a command. Knows no clock.
+ */
+#pragma once
+
+#include "base/cleanup.h"
+
+#define HEARING_SYNCS 3                  /* that many were answered, and it asks once more ... */
+#define HEARING_USEC                                                                                        \
+        (10 * USEC_PER_SEC) /* ... so long after the first: libvirt waits for each for up to 5 s */
+
+typedef struct Hearing {
+        bool asked;         /* the last request was guest-sync */
+        bool said;          /* something, since then */
+        unsigned unheard;   /* guest-syncs in a row that were answered, with no other command after them */
+        usec_t first, last; /* when they were asked */
+} Hearing;
+
+/* Something was said to the host. */
+void hearing_said(Hearing *h);
+/* A request came; sync: it was guest-sync. */
+void hearing_asked(Hearing *h, bool sync, usec_t now);
+
+/* Whether the host cannot have heard our answers, so that the channel is to be opened anew. */
+bool hearing_is_lost(const Hearing *h);
