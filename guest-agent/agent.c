@@ -80,7 +80,7 @@ static void host_forget(Agent *a) {
         passthrough_forget(&a->stock);
         stream_clear(&a->late);
         a->last_to_stock = false;
-        a->hearing = (Hearing) {};
+        hearing_forget(&a->hearing);
 }
 
 static void request_take(Agent *a, usec_t now) {
@@ -158,6 +158,7 @@ static void channel_dispatch(Agent *a, short revents, usec_t now) {
         if (hearing_is_lost(&a->hearing)) {
                 log_notice("The host has not heard %u answers to guest-sync: opening channel \"%s\" again.",
                            a->hearing.unheard, a->channel.path);
+                hearing_reopened(&a->hearing);
                 channel_reopen(&a->channel, now);
                 host_forget(a);
         }

@@ -4,6 +4,11 @@
  */
 #include "hearing.h"
 
+/* So many were answered, and the host asks again, so long after the first; libvirt waits 5 s for each. */
+#define SYNCS 3U
+#define SPAN_USEC (10 * USEC_PER_SEC)
+#define REOPENED_MAX 6U /* then after 192 */
+
 void hearing_said(Hearing *h) {
         h->said = true;
 }
@@ -23,5 +28,13 @@ void hearing_asked(Hearing *h, bool sync, usec_t now) {
 }
 
 bool hearing_is_lost(const Hearing *h) {
-        return h->unheard >= HEARING_SYNCS && h->last >= h->first + HEARING_USEC;
+        return h->unheard >= SYNCS << h->reopened && h->last >= h->first + SPAN_USEC;
+}
+
+void hearing_reopened(Hearing *h) {
+        h->reopened = MIN(h->reopened + 1, REOPENED_MAX);
+}
+
+void hearing_forget(Hearing *h) {
+        *h = (Hearing) { .reopened = h->reopened };
 }

@@ -8,15 +8,12 @@
 
 #include "base/cleanup.h"
 
-#define HEARING_SYNCS 3                  /* that many were answered, and it asks once more ... */
-#define HEARING_USEC                                                                                        \
-        (10 * USEC_PER_SEC) /* ... so long after the first: libvirt waits for each for up to 5 s */
-
 typedef struct Hearing {
         bool asked;         /* the last request was guest-sync */
         bool said;          /* something, since then */
         unsigned unheard;   /* guest-syncs in a row that were answered, with no other command after them */
         usec_t first, last; /* when they were asked */
+        unsigned reopened;  /* how often that was tried since another command came */
 } Hearing;
 
 /* Something was said to the host. */
@@ -24,5 +21,10 @@ void hearing_said(Hearing *h);
 /* A request came; sync: it was guest-sync. */
 void hearing_asked(Hearing *h, bool sync, usec_t now);
 
-/* Whether the host cannot have heard our answers, so that the channel is to be opened anew. */
+/* Whether the host seems not to hear our answers, so that the channel is to be opened anew: each time after
+ * twice as many as the last, since a host may ask nothing but guest-sync, to see whether the guest is alive.
+ */
 bool hearing_is_lost(const Hearing *h);
+void hearing_reopened(Hearing *h);
+/* The connection ended: what was said and asked on it does not count for the next. */
+void hearing_forget(Hearing *h);

@@ -64,12 +64,37 @@ static void test_stock_agent_hangs(void **state) {
         assert_false(sync_at(&h, 1000 * SEC));
 }
 
+static unsigned syncs_until_lost(Hearing *h, usec_t *now) {
+        for (unsigned n = 1;; n++) {
+                *now += 30 * SEC;
+                if (sync_at(h, *now))
+                        return n;
+                hearing_said(h);
+        }
+}
+
+/* A host that only looks whether the guest lives is cut off ever more rarely. */
+static void test_health_check(void **state) {
+        usec_t now = 100 * SEC;
+        Hearing h = {};
+
+        for (unsigned i = 0, wanted = 3; i < 9; i++) {
+                assert_int_equal(syncs_until_lost(&h, &now), wanted + 1);
+                hearing_reopened(&h);
+                hearing_forget(&h); /* the connection ended, too */
+                wanted = MIN(2 * wanted, 192U);
+        }
+        hearing_asked(&h, false, now);
+        assert_int_equal(syncs_until_lost(&h, &now), 4);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_deaf_host),
                 cmocka_unit_test(test_host_that_goes_on),
                 cmocka_unit_test(test_syncs_at_once),
                 cmocka_unit_test(test_stock_agent_hangs),
+                cmocka_unit_test(test_health_check),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
