@@ -26,18 +26,22 @@ def restart_with(edit):
     host("virsh", "start", NAME)
 
 
+def noise_for_agent(seconds, loop):
+    """In the place of the guest's agents a shell loop has their port, as descriptor 3, for so long at most."""
+    # Within a time of its own, as a write to the port waits for ever while nobody at the other end reads.
+    noise = f"exec 3<>/dev/virtio-ports/org.qemu.guest_agent.0; cat <&3 >/dev/null & {loop}; kill $!"
+    script = (f"systemctl stop hmvisor-ga qemu-guest-agent; timeout -k 5 {seconds} sh -c {shlex.quote(noise)}; "
+              "systemctl start qemu-guest-agent hmvisor-ga")
+    guest(NAME, "systemd-run", "--quiet", "sh", "-c", script)
+
+
 def garbage_agent():
     """A guest that answers garbage is degraded, and nobody else notices"""
     r = lab("guest", NAME, timeout=900)
     equal(r.code, 0, f"starting it: {r.err[-2000:]}")
     hmvctl("manage", NAME, "--live")
     wait_for("managed", 120, lambda: info()["Phase"] == "managed")
-    # Within a time of its own, as a write to the port waits for ever while nobody at the other end reads.
-    noise = ("exec 3<>/dev/virtio-ports/org.qemu.guest_agent.0; cat <&3 >/dev/null & "
-             "for i in $(seq 90); do head -c 4096 /dev/urandom >&3; printf '\\n{\"return\":[[[[[{}\\n' >&3; sleep 1; done; kill $!")
-    script = (f"systemctl stop hmvisor-ga qemu-guest-agent; timeout -k 5 120 sh -c {shlex.quote(noise)}; "
-              "systemctl start qemu-guest-agent hmvisor-ga")
-    guest(NAME, "systemd-run", "--quiet", "sh", "-c", script)
+    noise_for_agent(120, "for i in $(seq 90); do head -c 4096 /dev/urandom >&3; printf '\\n{\"return\":[[[[[{}\\n' >&3; sleep 1; done")
     degraded_for("agent")
     pid = host("systemctl", "show", "hmvisord", "-p", "NRestarts", "--value").out.strip()
     equal(pid, "0", "restarts of hmvisord")
@@ -47,10 +51,7 @@ def garbage_agent():
 def jammed_channel():
     """A guest whose channel QEMU no longer empties has its agent back by itself"""
     # libvirt stops reading what it cannot parse, so the port fills up; it is closed before anyone has read the rest.
-    noise = "exec 3<>/dev/virtio-ports/org.qemu.guest_agent.0; cat <&3 >/dev/null & while :; do printf '%05000d\\n' 0 >&3; done"
-    script = (f"systemctl stop hmvisor-ga qemu-guest-agent; timeout -k 5 30 sh -c {shlex.quote(noise)}; "
-              "systemctl start qemu-guest-agent hmvisor-ga")
-    guest(NAME, "systemd-run", "--quiet", "sh", "-c", script)
+    noise_for_agent(30, "while :; do printf '%05000d\\n' 0 >&3; done")
     degraded_for("agent")
     wait_for("its port jammed", 60, lambda: "throttle on" in port())
     wait_for("managed again", 300, lambda: info()["Phase"] == "managed")
